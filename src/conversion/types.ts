@@ -1,0 +1,64 @@
+import type { EpisodeManifest } from '../dataset/types.ts';
+import type { Metrics } from '../metrics/index.ts';
+import type { Storage, UploadStats } from '../storage/types.ts';
+import type { DatasetConfig } from './config.ts';
+
+/** Where a job is. */
+export type Stage = 'plan' | 'convert' | 'verify' | 'upload';
+
+/** Progress of one conversion; `fraction` is over all stages, 0–1. */
+export type Progress = {
+  readonly stage: Stage;
+  readonly fraction: number;
+  readonly frames: number;
+  readonly expectedFrames: number;
+};
+
+/** The logger handed down; pino's shape. */
+export type Log = {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  child(fields: object): Log;
+};
+
+/** One recording to convert. */
+export type ConversionRequest = {
+  /** URL (`file:`, `s3:`) or local path of a recording (a file, or a rosbag2 folder). */
+  readonly source: string;
+  readonly config: DatasetConfig;
+  /** Task text of this recording; wins over the config's. */
+  readonly task?: string;
+  /** Ledger key (letters, digits, `-`, `_`) and video slot, both given by the planner. */
+  readonly key: string;
+  readonly slot: number;
+};
+
+/** What a conversion is given beside the request: no environment, no queue. */
+export type ConversionContext = {
+  readonly output: Storage;
+  /** Folder of this attempt; created by the conversion and removed by it, whatever happens. */
+  readonly scratch: string;
+  /** Bound of decoded data in memory, bytes. */
+  readonly bufferMaxBytes: number;
+  readonly upload: { readonly concurrency: number; readonly maxAttempts: number };
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly onProgress?: (progress: Progress) => void;
+};
+
+/** `skipped`: the manifest of the same content and config was there already. */
+export type ConversionResult = {
+  readonly outcome: 'completed' | 'skipped';
+  readonly manifest: EpisodeManifest;
+  readonly upload: UploadStats;
+};
+
+/** What finalize made of a dataset. */
+export type FinalizeResult = {
+  readonly episodes: number;
+  readonly frames: number;
+  readonly tasks: number;
+};

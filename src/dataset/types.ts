@@ -1,0 +1,92 @@
+import type { AlignmentReport, Feature } from '../frame/types.ts';
+
+/** How videos are encoded. Codec words of the config; `encoder` names an FFmpeg encoder when it is not the usual one. */
+export type VideoSettings = {
+  readonly codec: 'h264' | 'hevc' | 'av1' | (string & {});
+  readonly crf: number;
+  readonly gop: number;
+  readonly preset: string;
+  readonly pixFmt: string;
+};
+
+/** The statistics of one feature, LeRobot's words. Cameras: one number a channel, in [0, 1]. */
+export type FeatureStats = {
+  readonly min: readonly number[];
+  readonly max: readonly number[];
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+  /** Rows for vectors, sampled frames for cameras. */
+  readonly count: number;
+  readonly q01: readonly number[];
+  readonly q10: readonly number[];
+  readonly q50: readonly number[];
+  readonly q90: readonly number[];
+  readonly q99: readonly number[];
+};
+
+/** A file of an episode, path relative to the dataset root once it is published. */
+export type EpisodeFile = {
+  readonly path: string;
+  readonly type: 'parquet' | 'video' | 'meta';
+  readonly bytes: number;
+  readonly sha256: string;
+  /** Feature key of a video. */
+  readonly feature?: string;
+  /** Rows or frames in it. */
+  readonly frames: number;
+};
+
+/** One LeRobot episode of a recording. */
+export type EpisodePart = {
+  readonly frames: number;
+  /** Distinct tasks in order of appearance. */
+  readonly tasks: readonly string[];
+  /** First frame within the recording's video and parquet files. */
+  readonly firstFrame: number;
+  /** Timeline of the recording covered, ns as decimal text. */
+  readonly startTime: string;
+  readonly endTime: string;
+  /** By feature key, the default columns included (index and episode_index are completed when the dataset is finalized). */
+  readonly stats: Readonly<Record<string, FeatureStats>>;
+  /** By camera and channel: 256 counts of sampled 8-bit values, from which dataset-wide statistics are exact. */
+  readonly histograms: Readonly<Record<string, readonly (readonly number[])[]>>;
+};
+
+/**
+ * The proof that a recording is converted: written last, a pure function of recording, config and converter version.
+ * A recording without a manifest does not exist for finalize.
+ */
+export type EpisodeManifest = {
+  readonly version: 1;
+  /** Ledger key: file name of the manifest without `.json`; letters, digits, `-`, `_`. */
+  readonly key: string;
+  /** Number under which its videos lie. */
+  readonly slot: number;
+  readonly source: { readonly url: string; readonly size: number; readonly etag: string };
+  readonly configHash: string;
+  /** Version of this product, and of the encoder program. */
+  readonly converter: { readonly version: string; readonly encoder: string | null };
+  readonly fps: number;
+  readonly robotType: string | null;
+  readonly features: readonly Feature[];
+  /** `info` of each video feature for info.json, by key. */
+  readonly videoInfo: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  readonly episodes: readonly EpisodePart[];
+  readonly files: readonly EpisodeFile[];
+  readonly alignment: AlignmentReport;
+  readonly losses: readonly { readonly what: string; readonly count?: number; readonly bytes?: number }[];
+};
+
+/** One statement of `verify` about a dataset. */
+export type Check = { readonly id: string; readonly ok: boolean; readonly message: string };
+
+/** Read access to a dataset's files; `Storage` fits by shape. */
+export interface DatasetFiles {
+  list(prefix: string): AsyncIterable<{ readonly key: string; readonly size: number }>;
+  head(path: string): Promise<{ readonly size: number } | undefined>;
+  open(path: string): Promise<{
+    size(): Promise<bigint>;
+    read(offset: bigint, length: bigint): Promise<Uint8Array>;
+    close(): Promise<void>;
+  }>;
+}
