@@ -1,0 +1,120 @@
+import { existsSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { InputError } from './errors.ts';
+
+/**
+ * The environment of the service: one schema, one frozen result. Nothing else in the product reads `process.env`.
+ * `.env.example` lists the same variables in the same order with the same defaults.
+ */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
+
+const flag = (fallback: boolean) =>
+  z
+    .enum(['true', 'false'], { error: 'expected true or false' })
+    .default(fallback ? 'true' : 'false')
+    .transform((value) => value === 'true');
+
+const whole = (options: { fallback: number; min: number; max?: number; unit?: string }) =>
+  z
+    .string()
+    .default(String(options.fallback))
+    .transform((text, context) => {
+      const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+      const max = options.max ?? Number.MAX_SAFE_INTEGER;
+      if (value >= options.min && value <= max) return value;
+      const range =
+        options.max === undefined ? `of at least ${options.min}` : `from ${options.min} to ${max}`;
+      context.addIssue(
+        `expected a whole number ${range}${options.unit ? ` (${options.unit})` : ''}, found "${text}"`,
+      );
+      return z.NEVER;
+    });
+
+const prefixes = z
+  .string()
+  .default('')
+  .transform((text, context) => {
+    const roots = text.split(',').map((part) => part.trim());
+    for (const root of roots) {
+      if (root === '' || /^(file:\/\/\/|s3:\/\/[^/]+)/.test(root)) continue;
+      context.addIssue(`expected URL prefixes such as file:///data/ or s3://bucket/prefix/, found "${root}"`);
+    }
+    return roots.filter((root) => root !== '');
+  });
+
+const folder = (name: string) =>
+  z
+    .string()
+    .default(join(tmpdir(), 'roboflow-worker', name))
+    .transform((path) => resolve(path));
+
+/** Every variable, in the order of `.env.example`. */
+export const environment = z.object({
+  REDIS_URL: z
+    .string()
+    .regex(/^(redis|rediss|unix):/, 'expected redis://host:port, rediss://… or unix:…')
+    .default('redis://127.0.0.1:6379'),
+  QUEUE_PREFIX: z
+    .string()
+    .regex(/^[\w{}.:-]{1,64}$/, 'expected up to 64 letters, digits or any of _ . : - { }')
+    .default('{roboflow}'),
+  WORKERS: whole({
+    fallback: availableParallelism(),
+    min: 0,
+    max: 256,
+    unit: 'cluster workers; 0 = API only',
+  }),
+  HTTP_HOST: z.string().default('127.0.0.1'),
+  HTTP_PORT: whole({ fallback: 8080, min: 0, max: 65_535, unit: '0 = any free port' }),
+  API_TOKEN: z.string().min(16, 'expected at least 16 characters').optional(),
+  METRICS_ENABLED: flag(true),
+  SOURCE_ROOTS: prefixes,
+  DESTINATION_ROOTS: prefixes,
+  SCRATCH_DIR: folder('scratch'),
+  CACHE_DIR: folder('cache'),
+  CACHE_MAX_BYTES: whole({ fallback: 10 * GiB, min: 0, unit: 'bytes; 0 = no cache' }),
+  BUFFER_MAX_BYTES: whole({ fallback: 256 * MiB, min: MiB, unit: 'bytes' }),
+  UPLOAD_CONCURRENCY: whole({ fallback: 4, min: 1, max: 64 }),
+  UPLOAD_MAX_ATTEMPTS: whole({ fallback: 5, min: 1, max: 100 }),
+  JOB_ATTEMPTS: whole({ fallback: 4, min: 1, max: 100 }),
+  LOCK_DURATION_MS: whole({ fallback: 120_000, min: 1000, unit: 'milliseconds' }),
+  STALLED_INTERVAL_MS: whole({ fallback: 30_000, min: 500, unit: 'milliseconds' }),
+  SHUTDOWN_GRACE_SECONDS: whole({ fallback: 60, min: 0, max: 86_400, unit: 'seconds' }),
+  LOG_LEVEL: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'], {
+      error: 'expected trace, debug, info, warn, error or fatal',
+    })
+    .default('info'),
+  LOG_FORMAT: z.enum(['json', 'pretty'], { error: 'expected json or pretty' }).default('json'),
+  AWS_ACCESS_KEY_ID: z.string().optional(),
+  AWS_SECRET_ACCESS_KEY: z.string().optional(),
+  AWS_REGION: z.string().default('us-east-1'),
+  AWS_ENDPOINT_URL_S3: z.url('expected a URL such as http://127.0.0.1:8333').optional(),
+  S3_FORCE_PATH_STYLE: flag(false),
+});
+
+/** The service's settings, one field a variable. Folders are absolute, roots are lists. */
+export type Config = Readonly<z.output<typeof environment>>;
+
+/**
+ * Reads the settings; an empty variable counts as unset. Throws one `InputError` that names every wrong variable.
+ */
+export function loadConfig(env: Readonly<Record<string, string | undefined>> = process.env): Config {
+  const given = Object.fromEntries(
+    Object.keys(environment.shape).flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
+  );
+  const parsed = environment.safeParse(given);
+  if (parsed.success) return Object.freeze(parsed.data);
+  const faults = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  throw new InputError(`the environment has ${faults.length} wrong value(s):\n  ${faults.join('\n  ')}`);
+}
+
+/** Adds the variables of a `.env` file in the working directory, when there is one; set variables win. */
+export function loadEnvFile(path = '.env'): void {
+  if (existsSync(path)) process.loadEnvFile(path);
+}
