@@ -12,7 +12,10 @@ export interface StoredObject {
   /** Local file behind it, when there is one. */
   readonly path?: string;
   size(): Promise<bigint>;
-  /** Exactly `length` bytes from `offset`. Throws `StorageError` when the object changed since it was opened. */
+  /**
+   * Exactly `length` bytes from `offset`. Throws `StorageError` when the object changed since it was opened (retryable:
+   * a new attempt may open the new version).
+   */
   read(offset: bigint, length: bigint): Promise<Uint8Array>;
   close(): Promise<void>;
 }
@@ -20,14 +23,36 @@ export interface StoredObject {
 /** Bytes in memory, or a file of this machine that is streamed. */
 export type PutBody = { readonly bytes: Uint8Array } | { readonly path: string };
 
+/** Runs one step of an operation, again as long as its policy allows. Throws the last failure. */
+export type Retry = <T>(step: () => Promise<T>) => Promise<T>;
+
 export type PutOptions = {
   readonly signal?: AbortSignal;
+  /** How failing steps (a request, a copy) are repeated; default: the store's own policy. */
+  readonly retry?: Retry;
   /** Refuses to replace an existing object (`StorageError`, not retryable). */
   readonly ifAbsent?: boolean;
   /** Replaces only this version. */
   readonly ifMatch?: string;
   /** Bytes acknowledged so far. */
   readonly onProgress?: (bytes: number) => void;
+};
+
+/** A stored object and the sha256 (hex) of the bytes that were sent. */
+export type PutResult = ObjectInfo & { readonly sha256: string };
+
+/** How an S3 store is reached. Without credentials the AWS SDK's own provider chain finds them. */
+export type S3Settings = {
+  /** Any S3-compatible endpoint; default: AWS by region. */
+  readonly endpoint?: string;
+  readonly region?: string;
+  /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. */
+  readonly forcePathStyle?: boolean;
+  readonly credentials?: {
+    readonly accessKeyId: string;
+    readonly secretAccessKey: string;
+    readonly sessionToken?: string;
+  };
 };
 
 /**
@@ -41,11 +66,21 @@ export interface Storage {
   head(key: string, options?: { signal?: AbortSignal }): Promise<ObjectInfo | undefined>;
   /** Throws `StorageError` (not retryable) when absent. */
   open(key: string, options?: { signal?: AbortSignal }): Promise<StoredObject>;
-  put(key: string, body: PutBody, options?: PutOptions): Promise<ObjectInfo>;
-  /** Every object whose key starts with `prefix`, in key order, streamed. */
-  list(prefix: string, options?: { signal?: AbortSignal }): AsyncIterable<ObjectInfo>;
+  put(key: string, body: PutBody, options?: PutOptions): Promise<PutResult>;
+  /**
+   * Every object whose key starts with `prefix`, in key order, streamed. `depth` leaves out what lies deeper than so
+   * many path segments below the prefix's last slash (1: no folders).
+   */
+  list(prefix: string, options?: { signal?: AbortSignal; depth?: number }): AsyncIterable<ObjectInfo>;
   /** Removes an object; absent is fine. */
   remove(key: string, options?: { signal?: AbortSignal }): Promise<void>;
+  /** sha256 (hex) of an object: recorded by `put` (S3) or read back (files); undefined when absent or unknown. */
+  sha256(key: string, options?: { signal?: AbortSignal }): Promise<string | undefined>;
+  /**
+   * Removes what dead attempts left under `prefix`: temporary files, unfinished multipart uploads. What may still
+   * belong to a living attempt (younger than `olderThanMs`, owner not known to be dead) stays. Returns how many.
+   */
+  sweep(prefix: string, options: { olderThanMs: number; signal?: AbortSignal }): Promise<number>;
 }
 
 /** The kinds of file a dataset is made of: the closed set of the `type` and `file_type` labels. */
@@ -63,10 +98,23 @@ export type UploadedFile = {
   readonly etag: string;
 };
 
-/** What an upload took. */
+/** What an upload took: acknowledged files and bytes, repeated steps, seconds from the first file to the last. */
 export type UploadStats = {
   readonly files: number;
   readonly bytes: number;
   readonly retries: number;
   readonly seconds: number;
+  /** Of `files`, those an earlier attempt had stored already; their bytes are not in `bytes`. */
+  readonly reused?: number;
+};
+
+/** Where an upload is; sizes in bytes. */
+export type UploadProgress = {
+  /** The file that moved, its acknowledged bytes and its size. */
+  readonly key: string;
+  readonly bytes: number;
+  readonly size: number;
+  /** Over all files handed in so far. */
+  readonly filesDone: number;
+  readonly files: number;
 };

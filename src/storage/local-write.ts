@@ -1,0 +1,136 @@
+import { createHash } from 'node:crypto';
+import { link, open, rename, stat, unlink, utimes } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { StorageError } from '../errors.ts';
+import { withReleasers } from '../releasers.ts';
+import { lockFile } from './file-lock.ts';
+import { TEMPORARY_PREFIX } from './keys.ts';
+import { errorCode } from './local-errors.ts';
+import { etagOf } from './local-object.ts';
+import { uniqueOwnerName } from './owner.ts';
+import { piecesOf } from './sha256.ts';
+import type { PutBody, PutOptions } from './types.ts';
+
+/**
+ * Writes `body` to `path`, whose folder exists, so that others see the old content, nothing, or all of the new:
+ * temporary file beside it, flush to disk, then rename (`ifAbsent`: a hard link, which never replaces; `ifMatch`: under
+ * a lock of the object). Modification times of one path only grow, so every version has its own etag.
+ */
+export async function writeFileAtomically(
+  path: string,
+  body: PutBody,
+  options: PutOptions,
+): Promise<{ size: number; etag: string; sha256: string }> {
+  const folder = dirname(path);
+  const temporary = join(folder, TEMPORARY_PREFIX + uniqueOwnerName());
+  return withReleasers(async (release) => {
+    const hash = createHash('sha256');
+    const file = await open(temporary, 'wx');
+    release(() => unlinkIfThere(temporary));
+    let size = 0;
+    try {
+      for await (const piece of piecesOf(body, options.signal)) {
+        hash.update(piece);
+        await writeAll(file, piece);
+        size += piece.length;
+        options.onProgress?.(size);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    if (options.ifMatch !== undefined) {
+      const lock = await lockFile(lockPath(path), options.signal);
+      release(() => lock.release());
+      await assertVersion(path, options.ifMatch);
+    }
+    await makeNewer(temporary, path);
+    const written = await stat(temporary, { bigint: true });
+    if (options.ifAbsent) await linkAbsent(temporary, path);
+    else await rename(temporary, path);
+    await syncFolder(folder);
+    return { size, etag: etagOf(written), sha256: hash.digest('hex') };
+  });
+}
+
+async function writeAll(file: Awaited<ReturnType<typeof open>>, piece: Uint8Array): Promise<void> {
+  let done = 0;
+  while (done < piece.length) {
+    const { bytesWritten } = await file.write(piece, done, piece.length - done);
+    done += bytesWritten;
+  }
+}
+
+async function assertVersion(path: string, expected: string): Promise<void> {
+  const found = await versionOf(path);
+  if (found === expected) return;
+  throw new StorageError(
+    `expected version ${expected} of ${path}, found ${found ?? 'no such object'}: somebody else wrote it`,
+    { retryable: false, reason: 'other' },
+  );
+}
+
+async function versionOf(path: string): Promise<string | undefined> {
+  try {
+    return etagOf(await stat(path, { bigint: true }));
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') return undefined;
+    throw thrown;
+  }
+}
+
+/** Clocks of file systems tick coarsely: two versions written within a tick would look the same. */
+async function makeNewer(temporary: string, path: string): Promise<void> {
+  const mine = await stat(temporary, { bigint: true });
+  let theirs;
+  try {
+    theirs = await stat(path, { bigint: true });
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') return;
+    throw thrown;
+  }
+  if (mine.mtimeNs > theirs.mtimeNs) return;
+  // 10 µs: well above what a double of seconds can tell apart
+  const seconds = Number(theirs.mtimeNs / 1_000n + 10n) / 1e6;
+  await utimes(temporary, seconds, seconds);
+}
+
+async function linkAbsent(temporary: string, path: string): Promise<void> {
+  try {
+    await link(temporary, path);
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'EEXIST') throw thrown;
+    throw new StorageError(`expected no object at ${path}, found one: somebody else wrote it`, {
+      retryable: false,
+      reason: 'other',
+      cause: thrown,
+    });
+  }
+}
+
+/** The lock of conditional writes of one object. */
+function lockPath(path: string): string {
+  const name = createHash('sha256').update(basename(path)).digest('hex').slice(0, 32);
+  return join(dirname(path), `${TEMPORARY_PREFIX}lock.${name}`);
+}
+
+/** Makes a rename durable; file systems that cannot flush folders are left to their own ways. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } catch (thrown) {
+    const code = errorCode(thrown);
+    if (code !== 'EINVAL' && code !== 'ENOTSUP' && code !== 'EISDIR') throw thrown;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function unlinkIfThere(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'ENOENT') throw thrown;
+  }
+}

@@ -1,0 +1,24 @@
+import type { StorageMetrics } from '../metrics/storage.ts';
+import { InputError } from '../errors.ts';
+import { LocalStorage } from './local.ts';
+import { filePath, resolveLocation } from './location.ts';
+import type { S3Settings, Storage } from './types.ts';
+
+export type StorageOptions = {
+  readonly metrics: StorageMetrics;
+  /** What is read from a source is counted. */
+  readonly role: 'source' | 'destination';
+  readonly s3?: S3Settings | undefined;
+  /** Folders beside the location that symbolic links may lead into. */
+  readonly linkTargets?: readonly string[] | undefined;
+};
+
+/** The store at a folder, `file:` or `s3:` location. Makes no request and creates nothing yet. */
+export function openStorage(location: URL | string, options: StorageOptions): Storage {
+  const url = resolveLocation(typeof location === 'string' ? location : location.href);
+  if (url.protocol === 'file:') {
+    const { metrics, role, linkTargets = [] } = options;
+    return new LocalStorage(filePath(url), { metrics, role, linkTargets });
+  }
+  throw new InputError(`expected a file: location, found ${url.href}`);
+}
