@@ -1,16 +1,5 @@
-/**
- * Every metric the service exposes, defined once: the registry, the table in the docs and the lint of rules and
- * dashboards are made from this list.
- */
-export type MetricDefinition = {
-  readonly name: string;
-  readonly type: 'counter' | 'gauge' | 'histogram';
-  readonly help: string;
-  readonly labels: readonly string[];
-  readonly buckets?: readonly number[];
-  /** How values of several workers become one. */
-  readonly aggregator: 'sum' | 'first' | 'min' | 'max' | 'average' | 'omit';
-};
+import { EPISODE_STATUSES, FILE_TYPES, RETRY_REASONS, STORES, type MetricDefinition } from './definition.ts';
+import { operatorCatalogue } from './operator-catalogue.ts';
 
 const EPISODE_SECONDS = [
   1, 5, 10, 20, 30, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 2700, 3600, 7200,
@@ -18,12 +7,13 @@ const EPISODE_SECONDS = [
 const ENCODE_SECONDS = [0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180, 300, 600, 1200, 1800];
 const UPLOAD_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 
-export const catalogue = {
+const core = {
   episodesProcessed: {
     name: 'roboflow_episodes_processed_total',
     type: 'counter',
     help: 'Episodes that reached a terminal outcome.',
     labels: ['dataset_id', 'status'],
+    closed: { status: EPISODE_STATUSES },
     aggregator: 'sum',
   },
   episodeDuration: {
@@ -46,6 +36,7 @@ export const catalogue = {
     type: 'counter',
     help: 'Bytes taken from a source store.',
     labels: ['source'],
+    closed: { source: STORES },
     aggregator: 'sum',
   },
   bytesWritten: {
@@ -53,6 +44,7 @@ export const catalogue = {
     type: 'counter',
     help: 'Bytes of finished objects by store and kind, the ledger included.',
     labels: ['destination', 'type'],
+    closed: { destination: STORES, type: FILE_TYPES },
     aggregator: 'sum',
   },
   uploadDuration: {
@@ -60,6 +52,7 @@ export const catalogue = {
     type: 'histogram',
     help: 'Time from the first byte sent to the acknowledgement of a file.',
     labels: ['file_type'],
+    closed: { file_type: FILE_TYPES },
     buckets: UPLOAD_SECONDS,
     aggregator: 'sum',
   },
@@ -68,6 +61,7 @@ export const catalogue = {
     type: 'counter',
     help: 'Upload attempts that failed and were tried again, by reason.',
     labels: ['reason'],
+    closed: { reason: RETRY_REASONS },
     aggregator: 'sum',
   },
   uploadBytes: {
@@ -128,3 +122,9 @@ export const catalogue = {
     aggregator: 'sum',
   },
 } as const satisfies Record<string, MetricDefinition>;
+
+/**
+ * Every metric the service exposes, defined once: the registries, the table in the docs and the lint of rules and
+ * dashboards are made from this list.
+ */
+export const catalogue = { ...core, ...operatorCatalogue } as const;

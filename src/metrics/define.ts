@@ -1,21 +1,23 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { MetricDefinition } from './catalogue.ts';
+import type { MetricDefinition } from './definition.ts';
 
 type Labels<D extends MetricDefinition> = D['labels'][number];
 
-/** A counter of the catalogue on `registry`. */
+/** A counter of the catalogue on `registry`; with closed labels every series starts at 0. */
 export function counter<const D extends MetricDefinition & { type: 'counter' }>(
   registry: Registry,
   definition: D,
 ): Counter<Labels<D>> {
   const { name, help, labels, aggregator } = definition;
-  return new Counter({
+  const made = new Counter<Labels<D>>({
     name,
     help,
-    labelNames: [...labels] as Labels<D>[],
+    labelNames: [...labels],
     registers: [registry],
     aggregator,
   });
+  if (labels.length > 0) for (const series of closedSeries(definition)) made.inc(series, 0);
+  return made;
 }
 
 /** A gauge of the catalogue on `registry`. */
@@ -24,21 +26,33 @@ export function gauge<const D extends MetricDefinition & { type: 'gauge' }>(
   definition: D,
 ): Gauge<Labels<D>> {
   const { name, help, labels, aggregator } = definition;
-  return new Gauge({ name, help, labelNames: [...labels] as Labels<D>[], registers: [registry], aggregator });
+  return new Gauge<Labels<D>>({ name, help, labelNames: [...labels], registers: [registry], aggregator });
 }
 
-/** A histogram of the catalogue on `registry`. */
+/** A histogram of the catalogue on `registry`; with closed labels every series starts at 0. */
 export function histogram<const D extends MetricDefinition & { type: 'histogram' }>(
   registry: Registry,
   definition: D,
 ): Histogram<Labels<D>> {
   const { name, help, labels, aggregator } = definition;
-  return new Histogram({
+  const made = new Histogram<Labels<D>>({
     name,
     help,
-    labelNames: [...labels] as Labels<D>[],
+    labelNames: [...labels],
     buckets: [...(definition.buckets ?? [])],
     registers: [registry],
     aggregator,
   });
+  if (labels.length > 0) for (const series of closedSeries(definition)) made.zero(series);
+  return made;
+}
+
+/** Every combination of label values, or none when a label is open. */
+function closedSeries<D extends MetricDefinition>(definition: D): Record<Labels<D>, string>[] {
+  let all: Record<string, string>[] = [{}];
+  for (const label of definition.labels) {
+    const values = definition.closed?.[label] ?? [];
+    all = all.flatMap((series) => values.map((value) => ({ ...series, [label]: value })));
+  }
+  return all;
 }

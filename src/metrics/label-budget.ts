@@ -1,0 +1,105 @@
+import { Counter, type Registry } from 'prom-client';
+import { catalogue } from './catalogue.ts';
+import { USER_LABELS } from './definition.ts';
+import type { MetricJson, SeriesJson } from './snapshot.ts';
+
+type UserLabel = (typeof USER_LABELS)[number];
+
+/** What every value beyond the budget is called. */
+export const OTHER = '__other__';
+
+/** How many values of each user-chosen label one pod shows in its life. */
+export const BUDGETS: Readonly<Record<UserLabel, number>> = { dataset_id: 50, camera: 32 };
+
+/** A value as it is shown: letters, digits, `.`, `_`, `-`, at most 64 of them. */
+export function normalise(value: string): string {
+  return value.slice(0, 64).replaceAll(/[^A-Za-z0-9._-]/g, '_') || '_';
+}
+
+/**
+ * Keeps the series of user-chosen labels bounded: the first values seen have the budget for good (a value that lost
+ * its place would look like a counter reset), all others are one value together.
+ */
+export class LabelBudget {
+  readonly #admitted: Readonly<Record<UserLabel, Set<string>>> = { dataset_id: new Set(), camera: new Set() };
+  readonly #budgets: Readonly<Record<UserLabel, number>>;
+
+  constructor(budgets: Readonly<Record<UserLabel, number>> = BUDGETS) {
+    this.#budgets = budgets;
+  }
+
+  /** The metrics with every user-chosen value normalised and admitted or folded. Folded series are added up. */
+  apply(metrics: readonly MetricJson[]): MetricJson[] {
+    return metrics.map((metric) => {
+      const labels = USER_LABELS.filter((label) => metric.values.some((series) => label in series.labels));
+      if (labels.length === 0) return metric;
+      const merged = new Map<string, SeriesJson>();
+      for (const series of metric.values) {
+        const shown = this.#relabel(series, labels);
+        const key = JSON.stringify([shown.metricName, shown.labels]);
+        const present = merged.get(key);
+        merged.set(key, present === undefined ? shown : { ...present, value: present.value + shown.value });
+      }
+      return { ...metric, values: [...merged.values()] };
+    });
+  }
+
+  /** The admitted values of each label whose budget is used up; nothing of the others. */
+  closed(): Record<string, readonly string[]> {
+    return Object.fromEntries(
+      USER_LABELS.filter((label) => this.#admitted[label].size >= this.#budgets[label]).map((label) => [
+        label,
+        [...this.#admitted[label]],
+      ]),
+    );
+  }
+
+  #relabel(series: SeriesJson, labels: readonly UserLabel[]): SeriesJson {
+    const shown = { ...series.labels };
+    for (const label of labels) {
+      if (shown[label] !== undefined) shown[label] = this.#admit(label, String(shown[label]));
+    }
+    return { ...series, labels: shown };
+  }
+
+  #admit(label: UserLabel, value: string): string {
+    const shown = normalise(value);
+    const admitted = this.#admitted[label];
+    if (shown === OTHER || admitted.has(shown)) return shown;
+    if (admitted.size >= this.#budgets[label]) return OTHER;
+    admitted.add(shown);
+    return shown;
+  }
+}
+
+/**
+ * Folds the series of a process' own counters that have no budget into one, for labels whose budget is used up.
+ * Sums stay the same, and the registry of a process that saw 100,000 datasets stays as small as its share of the
+ * answer. Each folded value is counted in `roboflow_label_overflow_total`.
+ */
+export async function foldLabels(
+  registry: Registry,
+  closed: Readonly<Record<string, readonly string[]>>,
+): Promise<void> {
+  const overflow = registry.getSingleMetric(catalogue.labelOverflow.name);
+  for (const label of USER_LABELS) {
+    const values = closed[label];
+    if (values === undefined) continue;
+    const admitted = new Set([...values, OTHER]);
+    const folded = new Set<string>();
+    for (const { name, type, labels } of Object.values(catalogue)) {
+      if (type !== 'counter' || !(labels as readonly string[]).includes(label)) continue;
+      const metric = registry.getSingleMetric(name);
+      if (!(metric instanceof Counter)) continue;
+      for (const series of (await metric.get()).values) {
+        const value = String(series.labels[label]);
+        if (admitted.has(normalise(value))) continue;
+        folded.add(value);
+        const amount = series.value;
+        metric.remove(series.labels);
+        metric.inc({ ...series.labels, [label]: OTHER }, amount);
+      }
+    }
+    if (overflow instanceof Counter) overflow.inc({ label }, folded.size);
+  }
+}

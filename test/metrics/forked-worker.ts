@@ -1,0 +1,74 @@
+// A worker process for the tests of the merge: counts what it is told to, and misbehaves on request.
+import { Counter, Gauge, Registry } from 'prom-client';
+import { createMetrics, createWorkerMetrics } from '../../src/metrics/index.ts';
+import { startSnapshots } from '../../src/metrics/snapshot-push.ts';
+
+/** What a test may ask; each order but `block` and `die` is answered by its `id` when it is done. */
+export type Order = { readonly id: number } & (
+  | { readonly do: 'count'; readonly frames: number; readonly datasets?: readonly string[] }
+  | { readonly do: 'observe'; readonly seconds: number }
+  | { readonly do: 'block'; readonly ms: number }
+  | { readonly do: 'bad-gauge' | 'bad-collect' | 'no-aggregator' | 'break' | 'flush' | 'leave' | 'die' }
+);
+
+const registry = new Registry();
+const metrics = createMetrics(registry);
+const own = createWorkerMetrics(registry, Number(process.env['SLOT'] ?? 0));
+const snapshots = startSnapshots(registry, process, {
+  intervalMs: Number(process.env['INTERVAL_MS'] ?? 60_000),
+  refresh: () => own.slot.refresh(),
+});
+let broken = false;
+
+async function obey(order: Order): Promise<void> {
+  if (order.do === 'count') {
+    metrics.conversion.framesProcessed.inc(order.frames);
+    for (const dataset of order.datasets ?? []) {
+      metrics.conversion.expectDataset(dataset);
+      metrics.conversion.episodesProcessed.inc({ dataset_id: dataset, status: 'completed' });
+    }
+  } else if (order.do === 'observe') {
+    metrics.conversion.episodeDuration.observe(order.seconds);
+    metrics.conversion.lastSuccess.set(1000 + order.seconds);
+  } else if (order.do === 'block') {
+    const end = Date.now() + order.ms;
+    while (Date.now() < end);
+  } else if (order.do === 'bad-gauge') {
+    const gauge = new Gauge({ name: 'bad_gauge', help: 'x', labelNames: ['kind'], registers: [registry] });
+    gauge.set({ kind: 'nan' }, Number.NaN);
+    gauge.set({ kind: 'infinite' }, Number.POSITIVE_INFINITY);
+    gauge.set({ kind: 'fine' }, 7);
+  } else if (order.do === 'bad-collect') {
+    const counter = new Counter({
+      name: 'fragile_total',
+      help: 'x',
+      registers: [registry],
+      collect() {
+        if (broken) throw new Error('collect failed');
+      },
+    });
+    counter.inc(5);
+  } else if (order.do === 'no-aggregator') {
+    const gauge = new Gauge({ name: 'orphan_gauge', help: 'x', registers: [registry] });
+    gauge.set(3);
+    Object.assign(gauge, { aggregator: undefined });
+  } else if (order.do === 'break') {
+    broken = true;
+  } else if (order.do === 'flush') {
+    await snapshots.flush();
+  } else if (order.do === 'leave') {
+    metrics.conversion.framesProcessed.inc(7);
+    await snapshots.stop();
+    process.exit(0);
+  } else {
+    process.kill(process.pid, 'SIGKILL');
+  }
+}
+
+process.on('message', (order: Order) => {
+  if (typeof order.id !== 'number') return;
+  if (order.do === 'block') process.send?.({ done: order.id });
+  void obey(order).then(() => {
+    if (order.do !== 'block') process.send?.({ done: order.id });
+  });
+});
