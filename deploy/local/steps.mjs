@@ -16,7 +16,7 @@ export function say(line) {
 
 /**
  * Runs a program to its end without input; resolves with its standard output.
- * Rejects with the last lines it printed when it cannot be started or ends with another status than 0.
+ * Rejects with the first and last lines it printed when it cannot be started or ends with another status than 0.
  */
 export function run(command, args, options = {}) {
   return new Promise((resolve, reject) => {
@@ -40,8 +40,14 @@ export function run(command, args, options = {}) {
         resolve(stdout);
         return;
       }
-      const tail = both.trim().split('\n').slice(-20).join('\n');
-      reject(new Error(`${command} ${args.join(' ')} ended with ${signal || `status ${code}`}:\n${tail}`));
+      const said = both.trim().split('\n');
+      // Some tools name the fault first and end with advice, others end with the fault.
+      const shown = said.length > 30 ? [...said.slice(0, 12), '  …', ...said.slice(-12)] : said;
+      reject(
+        new Error(
+          `${command} ${args.join(' ')} ended with ${signal || `status ${code}`}:\n${shown.join('\n')}`,
+        ),
+      );
     });
   });
 }
