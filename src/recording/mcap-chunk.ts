@@ -1,0 +1,153 @@
+import { InputError } from '../errors.ts';
+import type { Block, BlockContent, Entry } from './blocks.ts';
+import { checkCrc } from './compression.ts';
+import type { Decompress } from './compression.ts';
+import {
+  MESSAGE_HEAD,
+  OPCODE,
+  RECORD_HEAD,
+  parseChannel,
+  parseChunkHead,
+  parseSchema,
+  recordAt,
+} from './mcap-records.ts';
+import type { ChannelRecord } from './mcap-records.ts';
+import type { Channel, Schema } from './types.ts';
+
+/** First and last log time and number of messages of one channel within a block. */
+export type ChannelRange = { readonly first: bigint; readonly last: bigint; readonly count: number };
+
+/** A chunk of an MCAP file, or a run of messages outside chunks. `offset` and `length` are those of the records. */
+export type McapBlock = Block & {
+  readonly kind: 'chunk' | 'loose' | 'cut';
+  /** By channel id; undefined when only the message index tells. */
+  readonly ranges?: ReadonlyMap<number, ChannelRange>;
+  /** Where the message index lies. */
+  readonly index?: { readonly offset: number; readonly length: number };
+};
+
+/** Schemas and channels found so far, by id. */
+export type Catalogue = {
+  readonly schemas: Map<number, Schema>;
+  readonly channels: Map<number, ChannelRecord>;
+};
+
+/** The records of a block, decompressed and checked; `bytes` are those of the block's extent. */
+export function recordsOf(block: McapBlock, bytes: Uint8Array, decompress: Decompress): Uint8Array {
+  if (block.kind === 'loose') return bytes;
+  const where = `chunk at byte ${block.offset}`;
+  const record = recordAt(bytes, 0);
+  if (record?.opcode !== OPCODE.chunk && block.kind !== 'cut') {
+    throw new InputError(`${where}: expected a chunk record, found record kind ${record?.opcode ?? 'none'}`);
+  }
+  const body = record?.body ?? bytes.subarray(RECORD_HEAD);
+  const head = parseChunkHead(body);
+  const end = head.recordsAt + head.recordsLength;
+  if (end > body.byteLength) {
+    if (block.kind !== 'cut' || (head.compression !== '' && head.compression !== 'none')) {
+      throw new InputError(
+        `${where}: expected ${head.recordsLength} bytes of records, found ${body.byteLength - head.recordsAt}`,
+      );
+    }
+    return body.subarray(head.recordsAt);
+  }
+  const data = decompress(head.compression, body.subarray(head.recordsAt, end), head.uncompressedSize, where);
+  checkCrc(data, head.uncompressedCrc, where);
+  return data;
+}
+
+/** The messages in a block's records; `channels` by id. */
+export function contentOf(
+  block: McapBlock,
+  data: Uint8Array,
+  channels: ReadonlyMap<number, Channel>,
+): BlockContent {
+  const entries: Entry[] = [];
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  walk(block, data, (opcode, body, offset) => {
+    if (opcode !== OPCODE.message) return;
+    const id = view.getUint16(offset + RECORD_HEAD, true);
+    const channel = channels.get(id);
+    if (!channel) {
+      throw new InputError(
+        `chunk at byte ${block.offset}: a message of channel ${id}, which the file does not describe`,
+      );
+    }
+    entries.push({
+      channel,
+      logTime: view.getBigUint64(offset + 15, true),
+      publishTime: view.getBigUint64(offset + 23, true),
+      offset: offset + MESSAGE_HEAD,
+      length: body.byteLength - (MESSAGE_HEAD - RECORD_HEAD),
+    });
+  });
+  return { data, entries };
+}
+
+/** Adds the schemas and channels in a block's records to `catalogue`, and tells the ranges of its messages. */
+export function learnFrom(
+  block: McapBlock,
+  data: Uint8Array,
+  catalogue: Catalogue,
+): ReadonlyMap<number, ChannelRange> {
+  const ranges = new Map<number, ChannelRange>();
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  walk(block, data, (opcode, body, offset) => {
+    if (opcode === OPCODE.message) {
+      addToRange(ranges, view.getUint16(offset + RECORD_HEAD, true), view.getBigUint64(offset + 15, true));
+    } else {
+      learnRecord(opcode, body, catalogue);
+    }
+  });
+  return ranges;
+}
+
+/** Adds one schema or channel record to `catalogue`; other kinds are passed over. */
+export function learnRecord(opcode: number, body: Uint8Array, catalogue: Catalogue): void {
+  if (opcode === OPCODE.schema) {
+    const { id, schema } = parseSchema(body);
+    catalogue.schemas.set(id, schema);
+  } else if (opcode === OPCODE.channel) {
+    const channel = parseChannel(body);
+    catalogue.channels.set(channel.id, channel);
+  }
+}
+
+/** Counts one message of channel `id` logged at `time`. */
+export function addToRange(ranges: Map<number, ChannelRange>, id: number, time: bigint): void {
+  const range = ranges.get(id);
+  ranges.set(
+    id,
+    range
+      ? {
+          first: time < range.first ? time : range.first,
+          last: time > range.last ? time : range.last,
+          count: range.count + 1,
+        }
+      : { first: time, last: time, count: 1 },
+  );
+}
+
+function walk(
+  block: McapBlock,
+  data: Uint8Array,
+  visit: (opcode: number, body: Uint8Array, offset: number) => void,
+): void {
+  let offset = 0;
+  while (offset < data.byteLength) {
+    const record = recordAt(data, offset);
+    if (!record) {
+      if (block.kind === 'cut') return;
+      throw new InputError(
+        `chunk at byte ${block.offset}: expected a whole record at its byte ${offset}, found it cut off`,
+      );
+    }
+    if (record.opcode === OPCODE.message && record.body.byteLength < MESSAGE_HEAD - RECORD_HEAD) {
+      throw new InputError(
+        `chunk at byte ${block.offset}: expected a message of 22 bytes or more at its byte ${offset}, found ${record.body.byteLength}`,
+      );
+    }
+    visit(record.opcode, record.body, offset);
+    offset = record.end;
+  }
+}

@@ -1,0 +1,214 @@
+import { InputError } from '../errors.ts';
+import { messagesOf } from './blocks.ts';
+import { loadDecompress } from './compression.ts';
+import type { Decompress } from './compression.ts';
+import { contentOf, learnFrom, recordsOf } from './mcap-chunk.ts';
+import type { McapBlock } from './mcap-chunk.ts';
+import { channelRanges } from './mcap-ranges.ts';
+import {
+  MCAP_MAGIC,
+  OPCODE,
+  RECORD_HEAD,
+  parseHeader,
+  parseMetadata,
+  recordAt,
+  recordHeadAt,
+} from './mcap-records.ts';
+import { scan } from './mcap-scan.ts';
+import type { McapContents } from './mcap-scan.ts';
+import { gapsIn, readEnd, readSummary } from './mcap-summary.ts';
+import { byTopic, selectChannels } from './topics.ts';
+import type { Channel, Loss, Message, Recording, RecordingFile, TopicRange } from './types.ts';
+import { Window } from './window.ts';
+
+/** How a file is opened. */
+export type OpenOptions = {
+  /** Reads what is whole of a damaged file and reports the rest in `losses` (default); false refuses it. */
+  readonly recover?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
+
+/** Opens an MCAP file. The recording closes `file`; when opening fails the caller still has to. */
+export async function openMcap(file: RecordingFile, options: OpenOptions = {}): Promise<Recording> {
+  const recover = options.recover ?? true;
+  const decompress = await loadDecompress();
+  const window = await Window.over(file);
+  const contents = await readContents(window, { decompress, recover, signal: options.signal });
+  return new McapRecording(file, contents, decompress, recover);
+}
+
+type ReadOptions = {
+  readonly decompress: Decompress;
+  readonly recover: boolean;
+  readonly signal?: AbortSignal | undefined;
+};
+
+async function readContents(window: Window, options: ReadOptions): Promise<McapContents> {
+  const { contents, start } = await readStart(window);
+  const end = await readEnd(window);
+  if (end.kind === 'truncated') {
+    if (!options.recover) {
+      throw new InputError(
+        `expected an MCAP file with a footer, found one of ${window.size} bytes without: it was cut off or never closed`,
+      );
+    }
+    await scan(window, start, window.size, contents, options);
+    if (contents.losses.length === 0) contents.losses.push({ what: 'the file has no footer' });
+    return contents;
+  }
+  if (end.kind === 'summary') {
+    try {
+      return await readIndexed(window, start, end, contents, options);
+    } catch (thrown) {
+      if (!(thrown instanceof InputError) || !options.recover) throw thrown;
+      const fresh = { ...emptyContents(), profile: contents.profile, library: contents.library };
+      fresh.losses.push({
+        what: `the summary cannot be used (${thrown.message}); the file was read without`,
+      });
+      await scan(window, start, end.footer, fresh, options);
+      return fresh;
+    }
+  }
+  await scan(window, start, end.footer, contents, options);
+  return contents;
+}
+
+async function readStart(window: Window): Promise<{ contents: McapContents; start: number }> {
+  const magic = MCAP_MAGIC.byteLength;
+  const contents = emptyContents();
+  if (window.size < magic + RECORD_HEAD) return { contents, start: Math.min(magic, window.size) };
+  const { opcode, length } = recordHeadAt(await window.at(magic, RECORD_HEAD), 0);
+  const start = magic + RECORD_HEAD + length;
+  if (opcode !== OPCODE.header || start > window.size) return { contents, start: magic };
+  Object.assign(contents, parseHeader(await window.at(magic + RECORD_HEAD, length)));
+  return { contents, start };
+}
+
+function emptyContents(): McapContents {
+  return {
+    profile: '',
+    library: '',
+    schemas: new Map(),
+    channels: new Map(),
+    blocks: [],
+    metadata: [],
+    losses: [],
+  };
+}
+
+/** The summary, and what it leaves open: records it does not list, channels it does not repeat. */
+async function readIndexed(
+  window: Window,
+  start: number,
+  end: { kind: 'summary'; start: number; footer: number; crc: number },
+  contents: McapContents,
+  options: ReadOptions,
+): Promise<McapContents> {
+  const { covered, metadata } = await readSummary(window, end, contents);
+  for (const extent of metadata) {
+    const record = recordAt(await window.at(extent.offset, extent.length), 0);
+    if (record?.opcode !== OPCODE.metadata) {
+      throw new InputError(`MCAP summary: expected a metadata record at byte ${extent.offset}`);
+    }
+    contents.metadata.push(parseMetadata(record.body));
+  }
+  for (const gap of gapsIn(covered, start, end.start))
+    await scan(window, gap.from, gap.to, contents, options);
+  for (const block of contents.blocks) {
+    if (block.channelIds && [...block.channelIds].every((id) => contents.channels.has(id))) continue;
+    const bytes = await window.at(block.offset, block.length);
+    learnFrom(block, recordsOf(block, bytes, options.decompress), contents);
+  }
+  return contents;
+}
+
+class McapRecording implements Recording {
+  readonly container = 'mcap';
+  readonly channels: readonly Channel[];
+  readonly startTime: bigint;
+  readonly endTime: bigint;
+  readonly metadata: Recording['metadata'];
+  readonly writtenBy: string;
+  readonly losses: Loss[];
+  readonly #file: RecordingFile;
+  readonly #contents: McapContents;
+  readonly #byId: ReadonlyMap<number, Channel>;
+  readonly #decompress: Decompress;
+  readonly #recover: boolean;
+  readonly #damaged = new Set<number>();
+
+  constructor(file: RecordingFile, contents: McapContents, decompress: Decompress, recover: boolean) {
+    this.#file = file;
+    this.#contents = contents;
+    this.#decompress = decompress;
+    this.#recover = recover;
+    this.channels = channelsOf(contents);
+    this.#byId = new Map(this.channels.map((channel) => [channel.id, channel]));
+    this.metadata = contents.metadata;
+    this.writtenBy = [contents.library, contents.profile && `profile ${contents.profile}`]
+      .filter(Boolean)
+      .join(', ');
+    this.losses = contents.losses;
+    let start: bigint | undefined;
+    let end: bigint | undefined;
+    for (const block of contents.blocks) {
+      if (start === undefined || block.start < start) start = block.start;
+      if (end === undefined || block.end > end) end = block.end;
+    }
+    this.startTime = start ?? 0n;
+    this.endTime = end ?? 0n;
+  }
+
+  async topicRanges(): Promise<ReadonlyMap<string, TopicRange> | undefined> {
+    const ranges = await channelRanges(this.#file, this.#contents.blocks, this.#contents.counts);
+    return ranges && byTopic(this.#byId, ranges);
+  }
+
+  messages(
+    options: { topics?: ReadonlySet<string>; start?: bigint; end?: bigint; signal?: AbortSignal } = {},
+  ): AsyncIterable<Message> {
+    return messagesOf(
+      {
+        source: this.#file,
+        blocks: this.#contents.blocks,
+        parse: (block, bytes) => contentOf(block, recordsOf(block, bytes, this.#decompress), this.#byId),
+        damaged: (block, error) => this.#lose(block, error),
+      },
+      {
+        channels: selectChannels(this.channels, options.topics),
+        start: options.start,
+        end: options.end,
+        signal: options.signal,
+      },
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  #lose(block: McapBlock, error: InputError): void {
+    if (!this.#recover) throw error;
+    if (this.#damaged.has(block.offset)) return;
+    this.#damaged.add(block.offset);
+    this.losses.push({ what: error.message, bytes: block.length });
+  }
+}
+
+function channelsOf(contents: McapContents): Channel[] {
+  return [...contents.channels.values()].map((record) => {
+    const schema = contents.schemas.get(record.schemaId);
+    if (!schema && record.schemaId !== 0) {
+      throw new InputError(`topic ${record.topic}: its schema ${record.schemaId} is missing from the file`);
+    }
+    const count = contents.counts?.get(record.id);
+    return {
+      id: record.id,
+      topic: record.topic,
+      messageEncoding: record.messageEncoding,
+      schema: schema ?? { name: '', encoding: '', data: new Uint8Array(0) },
+      ...(count === undefined ? {} : { messageCount: count }),
+      metadata: record.metadata,
+    };
+  });
+}

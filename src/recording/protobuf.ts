@@ -1,0 +1,81 @@
+import protobuf from 'protobufjs';
+import 'protobufjs/ext/descriptor.js';
+import { InputError, toError } from '../errors.ts';
+import { printable } from './compression.ts';
+import type { Channel, Decoder } from './types.ts';
+
+/** Turns one field's value as protobufjs gives it into a plain value. */
+type Plain = (value: unknown) => unknown;
+
+/**
+ * The type that a protobuf channel's descriptor set describes. Field names stay as they are in the .proto file.
+ * Throws `InputError` when the descriptors are damaged or lack the type.
+ */
+export function protobufTypeOf(channel: Channel): protobuf.Type {
+  const { name, data } = channel.schema;
+  try {
+    const root = protobuf.Root.fromDescriptor(data, { keepCase: true });
+    root.resolveAll();
+    return root.lookupType(name);
+  } catch (thrown) {
+    throw new InputError(
+      `topic ${printable(channel.topic)}: expected protobuf descriptors with ${printable(name)}, found ${data.byteLength} bytes that do not give it (${printable(toError(thrown).message)})`,
+      { cause: thrown },
+    );
+  }
+}
+
+/** Decodes to plain objects: bigint for 64-bit numbers, numbers for enums, absent messages left out. */
+export function createProtobufDecoder(channel: Channel): Decoder {
+  const type = protobufTypeOf(channel);
+  const plain = plainMessage(type, new Map());
+  return (data) => plain(type.decode(data));
+}
+
+function plainMessage(type: protobuf.Type, known: Map<protobuf.Type, Plain>): Plain {
+  const made = known.get(type);
+  if (made) return made;
+  const fields: { name: string; plain: Plain }[] = [];
+  const convert: Plain = (value) => {
+    const message = value as Record<string, unknown>;
+    const result: Record<string, unknown> = {};
+    for (const { name, plain } of fields) {
+      const field = message[name];
+      if (field !== null && field !== undefined) result[name] = plain(field);
+    }
+    return result;
+  };
+  known.set(type, convert);
+  for (const field of type.fieldsArray) fields.push({ name: field.name, plain: plainField(field, known) });
+  return convert;
+}
+
+function plainField(field: protobuf.Field, known: Map<protobuf.Type, Plain>): Plain {
+  field.resolve();
+  const one = plainValue(field, known);
+  if (field.map) {
+    return (value) =>
+      Object.fromEntries(Object.entries(value as object).map(([key, item]) => [key, one(item)]));
+  }
+  if (!field.repeated) return one;
+  if (one === same) return same;
+  return (value) => (value as unknown[]).map(one);
+}
+
+function plainValue(field: protobuf.Field, known: Map<protobuf.Type, Plain>): Plain {
+  if (field.resolvedType instanceof protobuf.Type) return plainMessage(field.resolvedType, known);
+  if (field.type.endsWith('64')) return plain64;
+  return same;
+}
+
+function same(value: unknown): unknown {
+  return value;
+}
+
+/** protobufjs gives 64-bit numbers as `Long` (two 32-bit halves), and plain numbers for defaults. */
+function plain64(value: unknown): unknown {
+  if (typeof value === 'number') return BigInt(value);
+  const { low, high, unsigned } = value as { low: number; high: number; unsigned: boolean };
+  const bits = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+  return unsigned ? bits : BigInt.asIntN(64, bits);
+}
