@@ -171,15 +171,15 @@ export class ClusterMetrics {
   }
 
   async #merge(): Promise<Registry> {
-    await this.#ask();
-    const living = [...this.#live.values()];
-    const now = performance.now();
-    this.#workers.set(living.length);
-    this.#missing.set(living.filter(({ answered }) => answered < this.#request).length);
-    this.#age.set(Math.max(0, ...living.map(({ at }) => (at === undefined ? 0 : now - at))) / 1000);
-    await this.#readOwn();
     let registry: Registry;
     try {
+      await this.#ask();
+      const living = [...this.#live.values()];
+      const now = performance.now();
+      this.#workers.set(living.length);
+      this.#missing.set(living.filter(({ answered }) => answered < this.#request).length);
+      this.#age.set(Math.max(0, ...living.map(({ at }) => (at === undefined ? 0 : now - at))) / 1000);
+      await this.#readOwn();
       const live = [...this.#live.values()].map(({ metrics }) => metrics);
       registry = AggregatorRegistry.aggregate([this.#own, ...this.#retired, ...live]);
     } catch {
