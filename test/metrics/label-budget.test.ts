@@ -46,7 +46,7 @@ test('10,000 dataset ids on 8 workers: bounded series, an exact sum, and a scrap
   t.is(valueOf(text, 'roboflow_label_overflow_total{label="dataset_id"}'), 9950);
 
   // a late id has no place, an early one keeps its own
-  const admitted = /dataset_id="(dataset-\d+)"/.exec(series[0] ?? '')?.[1] ?? '';
+  const admitted = /dataset_id="(dataset-\d+)"/.exec(series.join('\n'))?.[1] ?? '';
   const [worker] = workers;
   if (worker === undefined) throw new Error('no worker');
   await pool.order(worker, { do: 'count', frames: 1, datasets: ['late', admitted] });
