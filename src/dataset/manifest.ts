@@ -91,7 +91,13 @@ const manifest = z.strictObject({
   videoInfo: z.record(z.string(), z.record(z.string(), z.unknown())),
   episodes: z.array(part).min(1),
   files: z.array(file).min(1),
-  alignment: z.looseObject({ rows: count, droppedRows: count, sources: z.array(sourceReport) }),
+  alignment: z.looseObject({
+    rows: count,
+    droppedRows: count,
+    derivedRows: count,
+    outsideRows: count,
+    sources: z.array(sourceReport),
+  }),
   losses: z.array(
     z.strictObject({ what: z.string(), count: z.number().optional(), bytes: z.number().optional() }),
   ),

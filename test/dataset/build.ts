@@ -90,7 +90,7 @@ export async function sampleFrame(recording: number, k: number): Promise<Aligned
     ['next.done', Float64Array.of(k % 10 === 9 ? 1 : 0)],
     ['note', `frame ${k}`],
   ]);
-  return { index: k, time: BigInt(k) * 100_000_000n, values };
+  return { episode: 0, index: k, time: BigInt(k) * 100_000_000n, values };
 }
 
 /** One recording to be written: lengths of its episodes, and their tasks. */
@@ -176,7 +176,7 @@ export async function publishRecording(
       sha256,
       frames,
     })),
-    alignment: { rows: 0, droppedRows: 0, sources: [] },
+    alignment: { rows: 0, droppedRows: 0, derivedRows: 0, outsideRows: 0, sources: [] },
     losses: [],
   };
   return parseManifest(serializeManifest(manifest), key);
