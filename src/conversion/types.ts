@@ -56,6 +56,18 @@ export type ConversionResult = {
   readonly upload: UploadStats;
 };
 
+/** What finalize is asked to publish: the recordings whose manifests hold, in plan order. */
+export type FinalizeRequest = {
+  readonly datasetId: string;
+  readonly runId: string;
+  readonly config: DatasetConfig;
+  /** Ledger keys of the manifests under `.roboflow/episodes/`, in plan order; never empty. */
+  readonly keys: readonly string[];
+};
+
+/** What finalize is given beside the request. */
+export type FinalizeContext = Omit<ConversionContext, 'bufferMaxBytes' | 'onProgress'>;
+
 /** What finalize made of a dataset. */
 export type FinalizeResult = {
   readonly episodes: number;
