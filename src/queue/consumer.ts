@@ -1,0 +1,291 @@
+import { type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq';
+import type { ConversionContext, Log } from '../conversion/types.ts';
+import { asCanceled, CanceledError, toError } from '../errors.ts';
+import { UploadCoordinator } from '../storage/coordinator.ts';
+import { type QueueClient, openQueueClient } from './client.ts';
+import { connectPatient, type RedisSettings } from './connection.ts';
+import { type EpisodeSetting, runEpisode } from './episode.ts';
+import { isFinal, kindOf, reasonOf } from './failures.ts';
+import { episodeJobSchema, type EpisodeResult, type JobKind, jobKinds, QUEUES } from './jobs.ts';
+import { jitteredBackoff } from './options.ts';
+import { countOutcome, recordEnd, secondsOf, zeroOutcomes } from './outcomes.ts';
+import { type PlannerSetting, runDataset } from './planner.ts';
+import { type ActiveListener, RunningJobs } from './running.ts';
+import { listenForStops } from './stops.ts';
+
+export type ConsumerOptions = ActiveListener & {
+  readonly redis: RedisSettings;
+  readonly prefix: string;
+  /** Name of this worker in the queue, for operators: host and slot. */
+  readonly name: string;
+  readonly lockDurationMs: number;
+  readonly stalledIntervalMs: number;
+  /** Tries of a recording whose request names none. */
+  readonly defaultAttempts: number;
+  /** First wait before a further try; default 5 s. */
+  readonly retryDelayMs?: number;
+  /** The work itself. */
+  readonly openOutput: EpisodeSetting['openOutput'];
+  readonly convert: EpisodeSetting['convert'];
+  readonly finalize: PlannerSetting['finalize'];
+  /** Folder under which every try gets one of its own. */
+  readonly scratch: string;
+  readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'upload' | 'metrics'>;
+  readonly log: Log;
+  /** Called after an outcome was counted, before the job is announced as ended. */
+  readonly onOutcome?: () => void;
+};
+
+/** Stalls (a pod that vanished) after which a job is given up. */
+const MAX_STALLS = 2;
+/** Starts of one job, hand-backs of drains included; the last brake only. */
+const MAX_STARTS = 100;
+/** Tries of a dataset job are counted separately from crashes of its worker. */
+const DEFAULT_RETRY_DELAY_MS = 5000;
+
+/**
+ * Takes jobs of both queues, one of each at a time: an episode, and beside it the planning or publishing of a dataset.
+ */
+export class Consumer {
+  readonly #options: ConsumerOptions;
+  readonly #client: QueueClient;
+  readonly #running: RunningJobs;
+  readonly #workers: readonly Worker[];
+  readonly #stopListening: () => void;
+  /** Outcomes being recorded after their jobs have ended. */
+  readonly #settling = new Set<Promise<void>>();
+  #closing: Promise<void> | undefined;
+
+  constructor(options: ConsumerOptions) {
+    this.#options = options;
+    const redis = connectPatient(options.redis, `${options.name}:worker`, options.log);
+    this.#client = openQueueClient(redis, options.prefix, options.log);
+    this.#running = new RunningJobs(options);
+    this.#workers = [this.#work('episode'), this.#work('dataset')];
+    this.#stopListening = listenForStops(redis, this.#client.store.keys, options.log, (stop) => {
+      for (const { queue, jobId } of this.#running.list()) {
+        if (queue === QUEUES.episode && stop.covers(jobId)) this.#running.stop(queue, jobId, 'cancelled');
+      }
+    });
+  }
+
+  /** Resolves when the first job can come. */
+  async ready(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.waitUntilReady()));
+  }
+
+  /** Jobs running here now. */
+  active() {
+    return this.#running.list();
+  }
+
+  /** Takes no more jobs; resolves when those running have ended. Locks are renewed meanwhile. */
+  drain(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** Hands running jobs back to the head of their queue, without counting a try; `drain` resolves soon after. */
+  handBack(): void {
+    this.#running.stopAll('shutdown');
+  }
+
+  /** Stops one job of this process, when it runs here. */
+  cancel(jobId: string): void {
+    this.#running.stop(QUEUES.episode, jobId, 'cancelled');
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.close()));
+    this.#stopListening();
+    await Promise.all(this.#settling);
+    await this.#client.close();
+  }
+
+  #work(kind: JobKind): Worker {
+    const { prefix, name, lockDurationMs, stalledIntervalMs, log } = this.#options;
+    const { queue } = jobKinds[kind];
+    // Three declared parameters: BullMQ counts them to decide whether the processor can be stopped.
+    const worker = new Worker(queue, (job, token, signal) => this.#process(kind, job, token ?? '', signal), {
+      connection: this.#client.redis,
+      prefix,
+      name,
+      concurrency: 1,
+      lockDuration: lockDurationMs,
+      stalledInterval: stalledIntervalMs,
+      maxStalledCount: MAX_STALLS,
+      maxStartedAttempts: MAX_STARTS,
+      drainDelay: 5,
+      skipVersionCheck: true,
+      settings: { backoffStrategy: jitteredBackoff },
+    });
+    worker.on('error', (error) => log.warn({ queue, err: error }, 'queue worker'));
+    worker.on('lockRenewalFailed', (jobIds) => {
+      for (const jobId of jobIds) this.#running.stop(queue, jobId, 'lock-lost');
+    });
+    worker.on('stalled', (jobId) => log.warn({ queue, jobId }, 'job had lost its worker and waits again'));
+    worker.on('completed', (job, result) => this.#completed(kind, job, result));
+    worker.on('failed', (job) => {
+      if (!job) return;
+      const settled = this.#failed(kind, job).finally(() => this.#settling.delete(settled));
+      this.#settling.add(settled);
+    });
+    return worker;
+  }
+
+  async #process(kind: JobKind, job: Job, token: string, stopped: AbortSignal | undefined): Promise<unknown> {
+    const { queue } = jobKinds[kind];
+    const active = { queue, jobId: job.id ?? '', token, worker: this.#options.name };
+    const signal = this.#running.start(active);
+    const forward = () => this.#running.stop(queue, active.jobId, 'lock-lost');
+    stopped?.addEventListener('abort', forward, { once: true });
+    const log = this.#options.log.child({ jobId: active.jobId, attempt: job.attemptsMade + 1 });
+    try {
+      if (kind === 'dataset') return await runDataset(this.#planner(log), job, token, signal);
+      return await this.#episode(log, job, token, signal);
+    } catch (thrown) {
+      throw await this.#ended(kind, job, token, signal, thrown, log);
+    } finally {
+      stopped?.removeEventListener('abort', forward);
+    }
+  }
+
+  async #episode(log: Log, job: Job, token: string, signal: AbortSignal): Promise<EpisodeResult> {
+    const data = episodeJobSchema.safeParse(job.data);
+    if (data.success) zeroOutcomes(this.#options.context.metrics.conversion, data.data.datasetId);
+    const { openOutput, convert, scratch, context } = this.#options;
+    const { store } = this.#client;
+    const result = await runEpisode(
+      { store, openOutput, convert, scratch, context, log },
+      job,
+      token,
+      signal,
+    );
+    await recordEnd(store, job, data.data?.datasetId ?? '', { state: result.outcome, result });
+    return result;
+  }
+
+  #planner(log: Log): PlannerSetting {
+    const { openOutput, finalize, scratch, context, defaultAttempts, prefix } = this.#options;
+    const { store, episodes } = this.#client;
+    return {
+      store,
+      episodes,
+      datasetsQueue: `${prefix}:${QUEUES.dataset}`,
+      openOutput,
+      openUploads: (storage, signal) => {
+        const uploads = new UploadCoordinator({
+          storage,
+          ...context.upload,
+          metrics: context.metrics,
+          signal,
+          log,
+        });
+        return { put: (file) => uploads.add(file), close: () => uploads.close() };
+      },
+      finalize,
+      scratch,
+      context,
+      defaultAttempts,
+      retryDelayMs: this.#options.retryDelayMs ?? DEFAULT_RETRY_DELAY_MS,
+      log,
+    };
+  }
+
+  /** What the queue is to do with a job that did not return: the error to throw to it. */
+  async #ended(
+    kind: JobKind,
+    job: Job,
+    token: string,
+    signal: AbortSignal,
+    thrown: unknown,
+    log: Log,
+  ): Promise<Error> {
+    const { queue } = jobKinds[kind];
+    const error = toError(thrown);
+    if (['DelayedError', 'WaitingError', 'WaitingChildrenError'].includes(error.name)) {
+      this.#running.end({ queue, jobId: job.id ?? '' });
+      return error;
+    }
+    const canceled = signal.aborted
+      ? asCanceled(signal.reason)
+      : error instanceof CanceledError
+        ? error
+        : undefined;
+    if (canceled?.reason === 'shutdown') {
+      log.info({}, 'job handed back');
+      await job.moveToWait(token);
+      this.#running.end({ queue, jobId: job.id ?? '' });
+      return new WaitingError();
+    }
+    if (canceled?.reason === 'lock-lost') {
+      log.warn({}, 'job stopped: its lock was lost, another worker may have it');
+      this.#running.end({ queue, jobId: job.id ?? '' });
+      return new Error('lock lost', { cause: thrown });
+    }
+    if (canceled) {
+      await this.#record(kind, job, { state: 'cancelled', reason: 'cancelled', counts: false });
+      return new UnrecoverableError('cancelled');
+    }
+    const reason = reasonOf(error);
+    const last = isFinal(error) || job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
+    log.warn({ reason, error: kindOf(error), final: last, err: error }, 'job failed');
+    if (!last) return new Error(reason, { cause: thrown });
+    await this.#record(kind, job, { state: 'failed', reason, counts: true });
+    return new UnrecoverableError(reason);
+  }
+
+  async #record(
+    kind: JobKind,
+    job: Job,
+    end: { state: 'failed' | 'cancelled'; reason: string; counts: boolean },
+  ): Promise<void> {
+    const data = jobKinds[kind].data.safeParse(job.data);
+    if (!data.success) return;
+    const { datasetId, runId } = data.data;
+    if (kind === 'episode') await recordEnd(this.#client.store, job, datasetId, end);
+    else {
+      const { state, reason } = end;
+      await this.#client.store.setState({ runId, datasetId }, { state, reason, finishedAt: Date.now() });
+    }
+  }
+
+  #completed(kind: JobKind, job: Job, result: unknown): void {
+    if (kind === 'episode') {
+      const parsed = jobKinds.episode.result.parse(result);
+      const { datasetId } = jobKinds.episode.data.parse(job.data);
+      countOutcome(this.#options.context.metrics.conversion, datasetId, {
+        state: parsed.outcome,
+        frames: parsed.frames,
+        seconds: secondsOf(job),
+      });
+      this.#options.onOutcome?.();
+    }
+    this.#running.end({ queue: jobKinds[kind].queue, jobId: job.id ?? '' });
+  }
+
+  /** After a try that failed; terminal when the queue says so. */
+  async #failed(kind: JobKind, job: Job): Promise<void> {
+    try {
+      if (!job.finishedOn) return;
+      const state = job.failedReason === 'cancelled' ? 'cancelled' : 'failed';
+      // The queue gives jobs up (stalled or started too often) without running them: nobody has recorded those.
+      if (job.deferredFailure || job.attemptsStarted > MAX_STARTS) {
+        await this.#record(kind, job, { state, reason: job.failedReason, counts: false });
+      }
+      if (kind === 'episode') {
+        const data = jobKinds.episode.data.safeParse(job.data);
+        countOutcome(this.#options.context.metrics.conversion, data.data?.datasetId ?? 'unknown', {
+          state,
+          frames: 0,
+          seconds: secondsOf(job),
+        });
+        this.#options.onOutcome?.();
+      }
+    } catch (thrown) {
+      this.#options.log.error({ jobId: job.id, err: toError(thrown) }, 'outcome was not recorded');
+    } finally {
+      this.#running.end({ queue: jobKinds[kind].queue, jobId: job.id ?? '' });
+    }
+  }
+}

@@ -1,0 +1,92 @@
+import { type Job, type Queue, UnrecoverableError } from 'bullmq';
+import type { Log } from '../conversion/types.ts';
+import type { ConversionMetrics } from '../metrics/conversion.ts';
+import type { QueueClient } from './client.ts';
+import { episodeJobSchema, episodeResultSchema, QUEUES, splitEpisodeJobId } from './jobs.ts';
+import { countOutcome, recordEnd, secondsOf } from './outcomes.ts';
+import type { ActiveJob } from './running.ts';
+
+/** Crashes of a worker during one job after which the job is given up. */
+const EPISODE_CRASHES = 2;
+/** Publishing is given more chances: what kills it is rarely the dataset. */
+const DATASET_CRASHES = 5;
+
+/** What became of a job whose worker died. */
+export type CrashOutcome = 'given-back' | 'given-up' | 'had-ended' | 'not-held';
+
+export type CrashSetting = {
+  readonly client: QueueClient;
+  readonly metrics: ConversionMetrics;
+  readonly log: Log;
+};
+
+/**
+ * Gives a job of a dead worker back to the head of its queue at once, with the lock token the worker had announced,
+ * without counting a try; after the second crash during an episode the recording is failed for good. A job that had
+ * ended, but whose worker died before it could count that, is counted here.
+ */
+export async function failCrashedJob(
+  setting: CrashSetting,
+  active: ActiveJob,
+  how: string,
+): Promise<CrashOutcome> {
+  const { client, log } = setting;
+  const queue = active.queue === QUEUES.episode ? client.episodes : client.datasets;
+  const job: Job | undefined = await queue.getJob(active.jobId);
+  if (!job) return 'not-held';
+  const holder = await client.redis.get(client.store.keys.lock(active.queue, active.jobId));
+  if (holder !== active.token) return await endedUncounted(setting, active, job);
+  const crashes = await countCrash(client, active);
+  const limit = active.queue === QUEUES.episode ? EPISODE_CRASHES : DATASET_CRASHES;
+  if (crashes < limit) {
+    await job.moveToWait(active.token);
+    log.warn({ jobId: active.jobId, how, crashes }, 'job of a dead worker waits again');
+    return 'given-back';
+  }
+  await giveUp(setting, queue, job, active, how, crashes);
+  return 'given-up';
+}
+
+async function giveUp(
+  { client, metrics, log }: CrashSetting,
+  queue: Queue,
+  job: Job,
+  active: ActiveJob,
+  how: string,
+  crashes: number,
+): Promise<void> {
+  const what = active.queue === QUEUES.episode ? 'converting this recording' : 'publishing this dataset';
+  const reason = `the worker process died ${crashes} times while ${what} (last: ${how}); it is not tried again`;
+  await job.moveToFailed(new UnrecoverableError(reason), active.token);
+  log.error({ jobId: active.jobId, queue: queue.name, reason }, 'job given up');
+  if (active.queue === QUEUES.episode) {
+    const { datasetId } = episodeJobSchema.parse(job.data);
+    await recordEnd(client.store, job, datasetId, { state: 'failed', reason, counts: false });
+    countOutcome(metrics, datasetId, { state: 'failed', frames: 0, seconds: secondsOf(job) });
+    return;
+  }
+  const run = await client.store.run(active.jobId);
+  if (run) await client.store.setState(run, { state: 'failed', reason, finishedAt: Date.now() });
+}
+
+/** The worker died between the end of the job and its count. */
+async function endedUncounted({ metrics }: CrashSetting, active: ActiveJob, job: Job): Promise<CrashOutcome> {
+  if (!job.finishedOn || job.processedBy !== active.worker) return 'not-held';
+  if (active.queue !== QUEUES.episode) return 'had-ended';
+  const { datasetId } = episodeJobSchema.parse(job.data);
+  const result = episodeResultSchema.safeParse(job.returnvalue);
+  countOutcome(metrics, datasetId, {
+    state: result.success ? result.data.outcome : job.failedReason === 'cancelled' ? 'cancelled' : 'failed',
+    frames: result.success ? result.data.frames : 0,
+    seconds: secondsOf(job),
+  });
+  return 'had-ended';
+}
+
+async function countCrash({ redis, store }: QueueClient, active: ActiveJob): Promise<number> {
+  const id = splitEpisodeJobId(active.jobId);
+  const key = store.keys.crashes(id?.runId ?? active.jobId);
+  const count = await redis.hincrby(key, id?.key ?? 'dataset', 1);
+  await redis.expire(key, 7 * 86_400);
+  return count;
+}

@@ -1,0 +1,54 @@
+import type { Job } from 'bullmq';
+import type { ConversionMetrics } from '../metrics/conversion.ts';
+import { type EpisodeResult, splitEpisodeJobId } from './jobs.ts';
+import { TERMINAL, type DatasetStore, type Outcome, type Terminal } from './store.ts';
+
+/** Counts a recording's end: exactly once, by whoever moved the job to its terminal state. */
+export function countOutcome(
+  metrics: ConversionMetrics,
+  datasetId: string,
+  end: { readonly state: Terminal; readonly frames: number; readonly seconds: number | undefined },
+): void {
+  metrics.episodesProcessed.inc({ dataset_id: datasetId, status: end.state });
+  if (end.state === 'completed') metrics.framesProcessed.inc(end.frames);
+  if ((end.state === 'completed' || end.state === 'failed') && end.seconds !== undefined) {
+    metrics.episodeDuration.observe(end.seconds);
+  }
+}
+
+/** Makes every status of a dataset visible as 0, so that the first outcome shows as an increase. */
+export function zeroOutcomes(metrics: ConversionMetrics, datasetId: string): void {
+  for (const status of TERMINAL) metrics.episodesProcessed.inc({ dataset_id: datasetId, status }, 0);
+}
+
+/** Seconds since the last try of a job began. */
+export function secondsOf(job: Job): number | undefined {
+  return job.processedOn === undefined
+    ? undefined
+    : ((job.finishedOn ?? Date.now()) - job.processedOn) / 1000;
+}
+
+/** Records in the store how an episode job ends, or is about to. */
+export async function recordEnd(
+  store: DatasetStore,
+  job: Job,
+  datasetId: string,
+  end:
+    | { readonly state: 'completed' | 'skipped'; readonly result: EpisodeResult }
+    | { readonly state: 'failed' | 'cancelled'; readonly reason: string; readonly counts: boolean },
+): Promise<void> {
+  const id = splitEpisodeJobId(job.id ?? '');
+  if (!id) return;
+  const tried = 'result' in end || end.counts ? 1 : 0;
+  const outcome: Outcome = {
+    state: end.state,
+    runId: id.runId,
+    frames: 'result' in end ? end.result.frames : 0,
+    attempts: job.attemptsMade + tried,
+    ...('reason' in end ? { reason: end.reason } : {}),
+    createdAt: job.timestamp,
+    startedAt: job.processedOn ?? null,
+    finishedAt: Date.now(),
+  };
+  await store.record(datasetId, id.key, outcome);
+}

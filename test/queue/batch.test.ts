@@ -1,0 +1,269 @@
+import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { datasetConfig } from '../../src/conversion/config.ts';
+import type { ConversionContext, ConversionRequest } from '../../src/conversion/types.ts';
+import { asCanceled } from '../../src/errors.ts';
+import { failCrashedJob } from '../../src/queue/crash.ts';
+import { QUEUES } from '../../src/queue/jobs.ts';
+import type { ActiveJob } from '../../src/queue/running.ts';
+import { sharedRedis } from '../helpers/redis.ts';
+import { config, outcomes, Rig, ROWS, silent, total } from './rig.ts';
+
+let redis: Awaited<ReturnType<typeof sharedRedis>>;
+test.before(async () => {
+  redis = await sharedRedis();
+});
+test.after.always(async () => {
+  await redis.end();
+});
+
+test('a batch of good recordings is planned, converted and published in plan order', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { registry } = rig.consumer();
+  const names = ['good-b.mcap', 'good-a.mcap', 'good-c.mcap'];
+  const enqueued = await rig.enqueue('pick', names);
+  t.is(enqueued.episodes, 3);
+  const early = await rig.producer.dataset('pick');
+  t.is(early?.runId, enqueued.runId);
+  t.is(early?.episodes.total, 3);
+
+  const status = await rig.ended('pick');
+  t.is(status.state, 'completed');
+  t.deepEqual(status.episodes, {
+    total: 3,
+    waiting: 0,
+    active: 0,
+    completed: 3,
+    failed: 0,
+    cancelled: 0,
+    skipped: 0,
+  });
+  t.is(status.frames, 3 * ROWS);
+  t.deepEqual(status.failures, []);
+  const info = JSON.parse(await readFile(join(rig.folder, 'out-pick/meta/info.json'), 'utf8')) as {
+    keys: string[];
+  };
+  t.deepEqual(
+    info.keys.map((key) => key.split('-')[0]),
+    ['good_b', 'good_a', 'good_c'],
+  );
+  t.deepEqual(await outcomes(registry), { completed: 3, failed: 0, cancelled: 0, skipped: 0 });
+  t.is(await total('roboflow_frames_processed_total', registry), 3 * ROWS);
+  t.is(await total('roboflow_episode_processing_duration_seconds', registry), 3);
+
+  const ledger = await readdir(join(rig.folder, 'out-pick/.roboflow/runs'));
+  t.deepEqual(ledger, [`${enqueued.runId}.plan.jsonl`, `${enqueued.runId}.result.jsonl`]);
+  const written = await total('roboflow_bytes_written_total', registry);
+  t.is(
+    written,
+    await folderBytes(join(rig.folder, 'out-pick')),
+    'the counter equals the bytes that lie there',
+  );
+});
+
+test('a bad recording fails once, with its sentence, and the others are published without it', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { registry } = rig.consumer();
+  await rig.enqueue('mixed', ['good-1.mcap', 'bad-1.mcap', 'good-2.mcap']);
+  const status = await rig.ended('mixed');
+  t.is(status.state, 'partial');
+  t.is(status.episodes.failed, 1);
+  t.is(status.failures.length, 1);
+  t.regex(status.failures[0]?.source ?? '', /bad-1\.mcap$/);
+  t.is(status.failures[0]?.reason, 'expected an MCAP recording, found text in bad-1.mcap');
+  t.is(rig.begun.filter((name) => name.startsWith('bad')).length, 1);
+  const job = await rig.producer.job(status.failures[0]?.jobId ?? '');
+  t.is(job?.state, 'failed');
+  t.is(job?.attempts, 1);
+  t.truthy(job?.finishedAt);
+  t.deepEqual(await outcomes(registry), { completed: 2, failed: 1, cancelled: 0, skipped: 0 });
+  t.is(rig.finalized[0]?.keys.length, 2);
+});
+
+test('publish: complete publishes nothing when one recording fails', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  rig.consumer();
+  const strict = datasetConfig.parse({ ...config, publish: 'complete' });
+  await rig.enqueue('strict', ['good-1.mcap', 'bad-1.mcap'], { config: strict });
+  const status = await rig.ended('strict');
+  t.is(status.state, 'failed');
+  t.regex(status.reason ?? '', /1 of 2 recordings were not converted/);
+  t.deepEqual(rig.finalized, []);
+});
+
+test('failures that may pass are tried again, and the reason of the last one shows no credentials', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { registry } = rig.consumer();
+  await rig.enqueue('flaky', ['flaky-2.mcap', 'flaky-9.mcap']);
+  const status = await rig.ended('flaky');
+  t.is(status.state, 'partial');
+  const [failed] = status.failures;
+  t.is(failed?.reason, 'expected s3://host to answer, found a reset connection');
+  t.is((await rig.producer.job(failed?.jobId ?? ''))?.attempts, 3);
+  const { items } = await rig.producer.jobs({ dataset: 'flaky', state: 'completed', limit: 10 });
+  t.is(items[0]?.attempts, 3);
+  t.is(items[0]?.progress, 1);
+  t.deepEqual(await outcomes(registry), { completed: 1, failed: 1, cancelled: 0, skipped: 0 });
+});
+
+test('the same recordings again are skipped, and the dataset stays as it is', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { registry } = rig.consumer();
+  const first = await rig.enqueue('again', ['good-1.mcap', 'good-2.mcap']);
+  await rig.ended('again');
+  const second = await rig.enqueue('again', ['good-2.mcap', 'good-1.mcap', 'good-1.mcap']);
+  t.not(first.runId, second.runId);
+  t.is(second.episodes, 2, 'a recording named twice is taken once');
+  t.is((await rig.producer.dataset('again'))?.runId, second.runId);
+  const status = await rig.ended('again');
+  t.is(status.state, 'completed');
+  t.is(status.episodes.skipped, 2);
+  t.is(status.episodes.total, 2);
+  t.is(status.frames, 2 * ROWS);
+  t.deepEqual(rig.finalized[0]?.keys, rig.finalized[1]?.keys, 'in the order of the first plan');
+  t.deepEqual(await outcomes(registry), { completed: 2, failed: 0, cancelled: 0, skipped: 2 });
+  t.is(await total('roboflow_frames_processed_total', registry), 2 * ROWS);
+});
+
+test('a drained worker hands its job to the head of the queue and no try is counted', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const first = rig.consumer();
+  await rig.enqueue('drain', ['slow-1500.mcap', 'good-1.mcap', 'good-2.mcap']);
+  await rig.until('drain', () => rig.begun.length === 1);
+  const drained = first.consumer.drain();
+  first.consumer.handBack();
+  await drained;
+  const waiting = await rig.producer.dataset('drain');
+  t.is(waiting?.episodes.waiting, 3);
+  const second = rig.consumer();
+  const status = await rig.ended('drain');
+  t.is(status.state, 'completed');
+  t.deepEqual(rig.begun, ['slow-1500.mcap', 'slow-1500.mcap', 'good-1.mcap', 'good-2.mcap']);
+  const { items } = await rig.producer.jobs({ dataset: 'drain', limit: 10 });
+  t.deepEqual(
+    items.map(({ attempts }) => attempts),
+    [1, 1, 1],
+  );
+  t.deepEqual(await outcomes(first.registry, second.registry), {
+    completed: 3,
+    failed: 0,
+    cancelled: 0,
+    skipped: 0,
+  });
+});
+
+test('the job of a worker that died goes back at once, and after the second death it is given up', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const held: ActiveJob[] = [];
+  // A conversion that never ends stands for a worker that died: its job is still locked, and nobody works on it.
+  const hang = async (_: ConversionRequest, { signal }: ConversionContext) => {
+    await once(signal, 'abort');
+    throw asCanceled(signal.reason);
+  };
+  const dead = rig.consumer({
+    onStart: (job) => job.queue === QUEUES.episode && held.push(job),
+    convert: hang,
+  });
+  await rig.enqueue('crash', ['good-1.mcap']);
+  await rig.until('crash', (status) => status.episodes.active === 1);
+  const { client } = rig.producer;
+  const setting = { client, metrics: dead.consumerMetrics, log: silent };
+  const [job] = held;
+  if (!job) return t.fail('no job was announced');
+  t.is(await failCrashedJob(setting, job, 'SIGKILL'), 'given-back');
+  t.is(await failCrashedJob(setting, job, 'SIGKILL'), 'not-held', 'a second call changes nothing');
+  t.is((await rig.producer.dataset('crash'))?.episodes.waiting, 1);
+
+  const second = rig.consumer({
+    onStart: (next) => next.queue === QUEUES.episode && held.push(next),
+    convert: hang,
+  });
+  await rig.until('crash', (status) => status.episodes.active === 1);
+  const again = held.at(-1);
+  if (!again || again === job) return t.fail('the job did not come back');
+  t.is(await failCrashedJob(setting, again, 'SIGKILL'), 'given-up');
+  const status = await rig.until('crash', ({ episodes }) => episodes.failed === 1);
+  t.is(
+    status.failures[0]?.reason,
+    'the worker process died 2 times while converting this recording (last: SIGKILL); it is not tried again',
+  );
+  t.deepEqual(await outcomes(dead.registry, second.registry), {
+    completed: 0,
+    failed: 1,
+    cancelled: 0,
+    skipped: 0,
+  });
+});
+
+test('a dataset of an unusable output fails with the reason in every job, without converting', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  rig.consumer();
+  await rig.enqueue('first', ['good-1.mcap'], { output: 'shared' });
+  await rig.ended('first');
+  await rig.enqueue('second', ['good-2.mcap'], { output: 'shared' });
+  const status = await rig.ended('second');
+  t.is(status.state, 'failed');
+  t.regex(status.failures[0]?.reason ?? '', /expected .* to hold dataset second, found dataset first/);
+  t.deepEqual(rig.begun, ['good-1.mcap']);
+});
+
+test('lists page through datasets and jobs, and filter by state', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  rig.consumer();
+  await rig.enqueue('one', ['good-1.mcap', 'bad-1.mcap', 'good-2.mcap']);
+  await rig.enqueue('two', ['good-1.mcap', 'bad-2.mcap']);
+  await rig.ended('one');
+  await rig.ended('two');
+  const first = await rig.producer.datasets({ limit: 1 });
+  t.deepEqual(
+    first.items.map(({ datasetId }) => datasetId),
+    ['two'],
+  );
+  const rest = await rig.producer.datasets({ limit: 1, cursor: first.next });
+  t.deepEqual(
+    rest.items.map(({ datasetId }) => datasetId),
+    ['one'],
+  );
+  t.is(rest.next, undefined);
+
+  const seen: string[] = [];
+  for (let cursor: string | undefined, pages = 0; ; pages++) {
+    const page = await rig.producer.jobs({ limit: 2, cursor });
+    seen.push(...page.items.map(({ source }) => source.split('/').at(-1) ?? ''));
+    cursor = page.next;
+    if (!cursor || pages > 10) break;
+  }
+  t.deepEqual(seen, ['good-1.mcap', 'bad-2.mcap', 'good-1.mcap', 'bad-1.mcap', 'good-2.mcap']);
+  const failed = await rig.producer.jobs({ state: 'failed', limit: 10 });
+  t.deepEqual(
+    failed.items.map(({ datasetId }) => datasetId),
+    ['two', 'one'],
+  );
+  const waiting = await rig.producer.jobs({ state: 'waiting', limit: 10 });
+  t.deepEqual(waiting.items, []);
+  await t.throwsAsync(rig.producer.jobs({ cursor: 'nonsense', limit: 1 }), { message: /expected a cursor/ });
+});
+
+test('the scaling number counts recordings that are not planned yet', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  await rig.enqueue('load', ['good-1.mcap', 'good-2.mcap', 'good-3.mcap']);
+  t.is(await rig.producer.scaling(), 3);
+  rig.consumer();
+  await rig.ended('load');
+  for (let left = 20; left > 0 && (await rig.producer.scaling()) > 0; left--) await sleep(50);
+  t.is(await rig.producer.scaling(), 0);
+  const report = await rig.producer.queue(QUEUES.episode);
+  t.is(report.counts.completed, 3);
+  t.is(report.oldestWaitingSeconds, 0);
+});
+
+async function folderBytes(folder: string): Promise<number> {
+  let sum = 0;
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) sum += (await readFile(join(entry.parentPath, entry.name))).length;
+  }
+  return sum;
+}
