@@ -1,6 +1,5 @@
 import { Counter, type Registry } from 'prom-client';
 import { catalogue } from './catalogue.ts';
-import { counter } from './define.ts';
 import { USER_LABELS } from './definition.ts';
 import type { MetricJson, SeriesJson } from './snapshot.ts';
 
@@ -82,7 +81,7 @@ export async function foldLabels(
   registry: Registry,
   closed: Readonly<Record<string, readonly string[]>>,
 ): Promise<void> {
-  const overflow = overflowCounter(registry);
+  const overflow = registry.getSingleMetric(catalogue.labelOverflow.name);
   for (const label of USER_LABELS) {
     const values = closed[label];
     if (values === undefined) continue;
@@ -101,12 +100,6 @@ export async function foldLabels(
         metric.inc({ ...series.labels, [label]: OTHER }, amount);
       }
     }
-    overflow.inc({ label }, folded.size);
+    if (overflow instanceof Counter) overflow.inc({ label }, folded.size);
   }
-}
-
-/** `roboflow_label_overflow_total` on `registry`, made when it is not there yet. */
-export function overflowCounter(registry: Registry): Counter<'label'> {
-  const present = registry.getSingleMetric<'label'>(catalogue.labelOverflow.name);
-  return present instanceof Counter ? present : counter(registry, catalogue.labelOverflow);
 }

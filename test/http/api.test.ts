@@ -1,0 +1,173 @@
+import test, { type ExecutionContext } from 'ava';
+import { createApp } from '../../src/http/app.ts';
+import { createDatasetRouter } from '../../src/http/datasets.ts';
+import { createJobRouter } from '../../src/http/jobs.ts';
+import { listen } from '../../src/http/listen.ts';
+import { createScalingRouter } from '../../src/http/scaling.ts';
+import { PrivateRedis, sharedRedis } from '../helpers/redis.ts';
+import { config, Rig, ROWS, silent } from '../queue/rig.ts';
+
+let redis: Awaited<ReturnType<typeof sharedRedis>>;
+test.before(async () => {
+  redis = await sharedRedis();
+});
+test.after.always(async () => {
+  await redis.end();
+});
+
+type Answer = { status: number; headers: Headers; body: Record<string, unknown> };
+
+/** The API over HTTP, on a rig with or without a worker. */
+async function serve(t: ExecutionContext, url = redis.url) {
+  const rig = await Rig.open(t, url);
+  const { producer } = rig;
+  const routers = [createDatasetRouter(producer), createJobRouter(producer), createScalingRouter(producer)];
+  const listening = await listen(createApp({ routers, log: silent }), { host: '127.0.0.1', port: 0 });
+  t.teardown(() => listening.close({ graceMs: 0 }));
+  const call = async (method: string, path: string, body?: unknown): Promise<Answer> => {
+    const response = await fetch(`http://127.0.0.1:${listening.port}${path}`, {
+      method,
+      ...(body === undefined
+        ? {}
+        : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+    });
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: (await response.json()) as Record<string, unknown>,
+    };
+  };
+  return { rig, call };
+}
+
+const request = (datasetId: string, sources: readonly string[]) => ({
+  datasetId,
+  output: `out-${datasetId}`,
+  config,
+  recordings: sources.map((source) => ({ source })),
+});
+
+test('a dataset is enqueued, followed and listed over HTTP', async (t) => {
+  const { rig, call } = await serve(t);
+  const accepted = await call('POST', '/v1/datasets', request('pick', ['good-1.mcap', 'bad-1.mcap']));
+  t.is(accepted.status, 202);
+  t.is(accepted.headers.get('location'), '/v1/datasets/pick');
+  t.like(accepted.body, { datasetId: 'pick', episodes: 2 });
+  const planning = await call('GET', '/v1/datasets/pick');
+  t.like(planning.body, { state: 'planning', runId: accepted.body['runId'], finishedAt: null });
+  t.like((await call('GET', '/v1/scaling')).body, { value: 2 });
+
+  rig.consumer();
+  await rig.ended('pick');
+  const { status, body } = await call('GET', '/v1/datasets/pick');
+  t.is(status, 200);
+  t.like(body, { state: 'partial', frames: ROWS, output: `file://${rig.folder}/out-pick` });
+  t.deepEqual(body['episodes'], {
+    total: 2,
+    waiting: 0,
+    active: 0,
+    completed: 1,
+    failed: 1,
+    cancelled: 0,
+    skipped: 0,
+  });
+  const jobs = (await call('GET', '/v1/jobs?dataset=pick&state=completed')).body['items'] as {
+    jobId: string;
+  }[];
+  t.is(jobs.length, 1);
+  const job = await call('GET', `/v1/jobs/${jobs[0]?.jobId}`);
+  t.like(job.body, { state: 'completed', stage: 'upload', progress: 1, attempts: 1, frames: ROWS });
+  t.like(job.body['alignment'], { rows: ROWS, droppedRows: 0 });
+  t.is(((await call('GET', '/v1/datasets')).body['items'] as unknown[]).length, 1);
+});
+
+const refusals: [string, number, string, string, unknown?, string?][] = [
+  ['an unknown dataset', 404, 'GET', '/v1/datasets/nobody'],
+  ['an id that is no id', 404, 'GET', '/v1/datasets/..%2F..%2Fetc'],
+  ['an unknown job', 404, 'GET', '/v1/jobs/nobody.good-1'],
+  ['an unknown job to cancel', 404, 'POST', '/v1/jobs/nobody.good-1/cancel'],
+  ['an unknown dataset to retry', 404, 'POST', '/v1/datasets/nobody/retry'],
+  [
+    'an append to an unknown dataset',
+    404,
+    'POST',
+    '/v1/datasets/nobody/episodes',
+    { recordings: [{ source: 'a' }] },
+  ],
+  ['a state that does not exist', 400, 'GET', '/v1/jobs?state=sleeping', undefined, '/query/state'],
+  ['an unknown query key', 400, 'GET', '/v1/jobs?colour=red', undefined, '/query/colour'],
+  ['a limit of zero', 400, 'GET', '/v1/datasets?limit=0', undefined, '/query/limit'],
+  ['a cursor of somebody else', 400, 'GET', '/v1/jobs?cursor=abc'],
+  ['a wrong method', 405, 'DELETE', '/v1/datasets'],
+  ['no recordings', 422, 'POST', '/v1/datasets', request('x', []), '/recordings'],
+  ['an id with a slash', 422, 'POST', '/v1/datasets', request('../x', ['a']), '/datasetId'],
+  [
+    'a source outside the roots',
+    422,
+    'POST',
+    '/v1/datasets',
+    request('x', ['a', 'forbidden/b']),
+    '/recordings/1/source',
+  ],
+  ['an unknown key', 422, 'POST', '/v1/datasets', { ...request('x', ['a']), fps: 30 }, '/fps'],
+  [
+    'an fps of 0',
+    422,
+    'POST',
+    '/v1/datasets',
+    { ...request('x', ['a']), config: { ...config, fps: 0 } },
+    '/config/fps',
+  ],
+];
+
+test('what cannot be done is refused as a problem that names the field', async (t) => {
+  const { call } = await serve(t);
+  for (const [title, status, method, path, body, pointer] of refusals) {
+    const answer = await call(method, path, body);
+    t.is(answer.status, status, `${title}: ${JSON.stringify(answer.body)}`);
+    t.is(answer.headers.get('content-type'), 'application/problem+json', title);
+    t.is(answer.body['status'], status, title);
+    if (pointer) t.is((answer.body['errors'] as { pointer: string }[])[0]?.pointer, pointer, title);
+  }
+});
+
+test('another output for a known dataset is a conflict', async (t) => {
+  const { call } = await serve(t);
+  t.is((await call('POST', '/v1/datasets', request('fixed', ['good-1.mcap']))).status, 202);
+  const other = await call('POST', '/v1/datasets', {
+    ...request('fixed', ['good-2.mcap']),
+    output: 'elsewhere',
+  });
+  t.is(other.status, 409);
+  t.regex(String(other.body['detail']), /is written to file:.*out-fixed, not to file:.*elsewhere/);
+});
+
+test('while Redis is away or hangs every route answers 503 within 3 s, and works again afterwards', async (t) => {
+  const own = await PrivateRedis.start();
+  t.teardown(() => own.end());
+  const { call } = await serve(t, own.url);
+  t.is((await call('POST', '/v1/datasets', request('away', ['good-1.mcap']))).status, 202);
+  const expectUnavailable = async (what: string) => {
+    for (const [method, path, body] of [
+      ['GET', '/v1/datasets/away'],
+      ['GET', '/v1/jobs'],
+      ['POST', '/v1/datasets', request('away', ['good-2.mcap'])],
+    ] as const) {
+      const started = performance.now();
+      const answer = await call(method, path, body);
+      t.is(answer.status, 503, `${what}: ${method} ${path}`);
+      t.truthy(answer.headers.get('retry-after'));
+      t.true(performance.now() - started < 3500, `${what}: ${method} ${path}`);
+    }
+  };
+  own.freeze();
+  await expectUnavailable('frozen');
+  own.thaw();
+  await own.kill();
+  await expectUnavailable('killed');
+  await own.resume();
+  let status = 0;
+  for (let tries = 0; tries < 40 && status !== 200; tries++)
+    status = (await call('GET', '/v1/datasets/away')).status;
+  t.is(status, 200);
+});
