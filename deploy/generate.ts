@@ -4,7 +4,7 @@ import path from 'node:path';
 import { generatedFiles } from './generated-files.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
-for (const [file, text] of generatedFiles()) {
+for (const [file, text] of generatedFiles(root)) {
   const target = path.join(root, file);
   await mkdir(path.dirname(target), { recursive: true });
   await writeFile(target, text);

@@ -1,6 +1,12 @@
+import path from 'node:path';
 import { renderMetricsTable } from './prometheus/metrics-table.ts';
+import { renderRuleTests } from './prometheus/rule-tests.ts';
 
-/** The committed files that are made from code, by path from the root of the repository. */
-export function generatedFiles(): ReadonlyMap<string, string> {
-  return new Map([['deploy/prometheus/METRICS.md', renderMetricsTable()]]);
+/** The committed files that are made from code, by path from `root`, the root of the repository. */
+export function generatedFiles(root: string): ReadonlyMap<string, string> {
+  const prometheus = path.join(root, 'deploy/prometheus');
+  return new Map([
+    ['deploy/prometheus/METRICS.md', renderMetricsTable()],
+    ['deploy/prometheus/roboflow.rules.test.yml', renderRuleTests(prometheus)],
+  ]);
 }

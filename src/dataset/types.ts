@@ -36,6 +36,30 @@ export type EpisodeFile = {
   readonly frames: number;
 };
 
+/** A file a conversion wrote, before it is given its place in the dataset. */
+export type WrittenFile = {
+  readonly localPath: string;
+  readonly type: 'parquet' | 'video';
+  /** Feature key of a video. */
+  readonly feature?: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** Rows or frames in it. */
+  readonly frames: number;
+};
+
+/** What a conversion wrote for one recording. */
+export type Written = {
+  readonly parts: readonly EpisodePart[];
+  readonly files: readonly WrittenFile[];
+  /** `info` of each video feature for `info.json`, by key. */
+  readonly videoInfo: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** Encoder program and encoder; null without videos. */
+  readonly encoder: string | null;
+  /** By camera: pictures that did not decode and show the picture before them (cameras without any left out). */
+  readonly repeated: Readonly<Record<string, number>>;
+};
+
 /** One LeRobot episode of a recording. */
 export type EpisodePart = {
   readonly frames: number;

@@ -16,7 +16,7 @@ export function nearestNames(wanted: string, known: Iterable<string>, limit = 3)
   const low = wanted.toLowerCase();
   return [...known]
     .map((name) => ({ name, far: distanceOf(low, name.toLowerCase()) }))
-    .filter(({ name, far }) => far <= Math.max(2, Math.ceil(Math.max(wanted.length, name.length) * 0.5)))
+    .filter(({ name, far }) => far <= Math.ceil(Math.max(wanted.length, name.length) * 0.5))
     .toSorted((a, b) => a.far - b.far || (a.name < b.name ? -1 : 1))
     .slice(0, limit)
     .map(({ name }) => name);

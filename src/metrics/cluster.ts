@@ -2,7 +2,7 @@ import { AggregatorRegistry, Registry, type Gauge } from 'prom-client';
 import { catalogue } from './catalogue.ts';
 import type { MetricsPeer } from './cluster-peer.ts';
 import { counter, gauge } from './define.ts';
-import { foldLabels, LabelBudget } from './label-budget.ts';
+import { foldLabels, LabelBudget, overflowCounter } from './label-budget.ts';
 import {
   isCumulative,
   isSnapshotMessage,
@@ -62,7 +62,7 @@ export class ClusterMetrics {
     this.#missing = gauge(registry, catalogue.clusterMissing);
     this.#age = gauge(registry, catalogue.clusterSnapshotAge);
     this.#errors = counter(registry, catalogue.clusterErrors);
-    counter(registry, catalogue.labelOverflow);
+    overflowCounter(registry);
   }
 
   /** Takes in a worker as soon as it is forked; it leaves by itself when it exits. */

@@ -1,5 +1,6 @@
 import { Counter, type Registry } from 'prom-client';
 import { catalogue } from './catalogue.ts';
+import { counter } from './define.ts';
 import { USER_LABELS } from './definition.ts';
 import type { MetricJson, SeriesJson } from './snapshot.ts';
 
@@ -81,7 +82,7 @@ export async function foldLabels(
   registry: Registry,
   closed: Readonly<Record<string, readonly string[]>>,
 ): Promise<void> {
-  const overflow = registry.getSingleMetric(catalogue.labelOverflow.name);
+  const overflow = overflowCounter(registry);
   for (const label of USER_LABELS) {
     const values = closed[label];
     if (values === undefined) continue;
@@ -100,6 +101,12 @@ export async function foldLabels(
         metric.inc({ ...series.labels, [label]: OTHER }, amount);
       }
     }
-    if (overflow instanceof Counter) overflow.inc({ label }, folded.size);
+    overflow.inc({ label }, folded.size);
   }
+}
+
+/** `roboflow_label_overflow_total` on `registry`, made when it is not there yet. */
+export function overflowCounter(registry: Registry): Counter<'label'> {
+  const present = registry.getSingleMetric<'label'>(catalogue.labelOverflow.name);
+  return present instanceof Counter ? present : counter(registry, catalogue.labelOverflow);
 }

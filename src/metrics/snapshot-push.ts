@@ -1,5 +1,5 @@
 import type { Registry } from 'prom-client';
-import { foldLabels } from './label-budget.ts';
+import { foldLabels, overflowCounter } from './label-budget.ts';
 import { isSnapshotRequest, type SnapshotMessage } from './snapshot.ts';
 
 /** The way to the primary; `process` of a forked worker fits by shape. */
@@ -32,6 +32,7 @@ export function startSnapshots(
   channel: SnapshotChannel,
   options: SnapshotOptions = {},
 ): Snapshots {
+  overflowCounter(registry);
   let newestRequest = 0;
   let closed: Readonly<Record<string, readonly string[]>> = {};
   let running: Promise<void> | undefined;

@@ -15,6 +15,17 @@ export function assertKey(key: string): void {
   checkSegments(key, key.split('/'));
 }
 
+/** Whether `assertKey` accepts a key. */
+export function isKey(key: string): boolean {
+  try {
+    assertKey(key);
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
+}
+
 /** Throws `InputError` unless keys may start with `prefix`: empty, or like a key, a trailing slash allowed. */
 export function assertPrefix(prefix: string): void {
   if (prefix === '') return;

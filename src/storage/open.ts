@@ -1,7 +1,7 @@
 import type { StorageMetrics } from '../metrics/storage.ts';
-import { InputError } from '../errors.ts';
 import { LocalStorage } from './local.ts';
 import { filePath, resolveLocation } from './location.ts';
+import { S3Storage } from './s3.ts';
 import type { S3Settings, Storage } from './types.ts';
 
 export type StorageOptions = {
@@ -13,12 +13,12 @@ export type StorageOptions = {
   readonly linkTargets?: readonly string[] | undefined;
 };
 
-/** The store at a folder, `file:` or `s3:` location. Makes no request and creates nothing yet. */
+/** The store at a folder, `file:` or `s3:` location (see `resolveLocation`). Makes no request and creates nothing yet. */
 export function openStorage(location: URL | string, options: StorageOptions): Storage {
+  const { metrics, role, linkTargets = [], s3 = {} } = options;
   const url = resolveLocation(typeof location === 'string' ? location : location.href);
   if (url.protocol === 'file:') {
-    const { metrics, role, linkTargets = [] } = options;
     return new LocalStorage(filePath(url), { metrics, role, linkTargets });
   }
-  throw new InputError(`expected a file: location, found ${url.href}`);
+  return new S3Storage(url, { metrics, role, settings: s3 });
 }

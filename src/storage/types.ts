@@ -53,6 +53,14 @@ export type S3Settings = {
     readonly secretAccessKey: string;
     readonly sessionToken?: string;
   };
+  /** Size of the parts of a multipart upload, bytes, at least 5 MiB (default 8 MiB); grows with files over 80 GB. */
+  readonly partSize?: number;
+  /** A connection is given up when nothing moves for so long, ms; default 30 s. */
+  readonly idleTimeoutMs?: number;
+  /** Tries of a request that reads or looks up, the first included; default 5. */
+  readonly maxAttempts?: number;
+  /** Upper bound of the first wait before a further try of such a request, ms; default 250. */
+  readonly retryBaseMs?: number;
 };
 
 /**
@@ -68,7 +76,8 @@ export interface Storage {
   open(key: string, options?: { signal?: AbortSignal }): Promise<StoredObject>;
   put(key: string, body: PutBody, options?: PutOptions): Promise<PutResult>;
   /**
-   * Every object whose key starts with `prefix`, in key order, streamed. `depth` leaves out what lies deeper than so
+   * Every object whose key starts with `prefix`, streamed; folders and AWS in byte order of the keys, other stores in
+   * an order of their own. `depth` leaves out what lies deeper than so
    * many path segments below the prefix's last slash (1: no folders).
    */
   list(prefix: string, options?: { signal?: AbortSignal; depth?: number }): AsyncIterable<ObjectInfo>;

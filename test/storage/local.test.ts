@@ -29,7 +29,10 @@ function storeAt(root: string, role: 'source' | 'destination' = 'source') {
   return { storage: openStorage(root, { metrics, role }), bytesRead };
 }
 
-storageContract(test, 'folder', async (t) => storeAt(join(await tempFolder(t), 'root')));
+storageContract(test, 'folder', async (t) => storeAt(join(await tempFolder(t), 'root')), {
+  large: 3_000_000,
+  ordered: true,
+});
 
 const text = (value: string) => ({ bytes: new TextEncoder().encode(value) });
 

@@ -1,0 +1,149 @@
+import { InputError } from '../errors.ts';
+import type { Feature } from '../frame/types.ts';
+import { isCamera } from './columns.ts';
+import type { VideoInfo } from './info.ts';
+import { pictureStats } from './stats.ts';
+import { statChannels, VectorMoments } from './vector-stats.ts';
+import type { EpisodeManifest, EpisodePart, FeatureStats } from './types.ts';
+
+/** What all recordings must agree on, for the message when they do not. */
+function contract(manifest: EpisodeManifest): [string, unknown][] {
+  const features = manifest.features.map(
+    ({ key, dtype, shape, names }) => [key, { dtype, shape, names }] as const,
+  );
+  return [
+    ['fps', manifest.fps],
+    ['robot_type', manifest.robotType],
+    ['the list of features', features.map(([key]) => key)],
+    ...features.map(([key, feature]): [string, unknown] => [key, feature]),
+    ...Object.entries(manifest.videoInfo).map(([key, info]): [string, unknown] => [
+      `the video of ${key}`,
+      info,
+    ]),
+  ];
+}
+
+/**
+ * First pass over the manifests in plan order: what holds for the whole dataset before any row is read. Recordings that
+ * do not fit together are an `InputError` naming both.
+ */
+export class DatasetSummary {
+  #first: EpisodeManifest | undefined;
+  readonly #tasks = new Map<string, number>();
+  readonly #moments = new Map<string, VectorMoments>();
+  readonly #pictures = new Map<string, { channels: number[][]; count: number }>();
+  #recordings = 0;
+  #episodes = 0;
+  #frames = 0;
+  #longest = 0;
+
+  add(manifest: EpisodeManifest): void {
+    this.#first ??= manifest;
+    this.#checkAgreement(this.#first, manifest);
+    this.#recordings += 1;
+    for (const part of manifest.episodes) {
+      this.#episodes += 1;
+      this.#frames += part.frames;
+      this.#longest = Math.max(this.#longest, part.frames);
+      for (const task of part.tasks) if (!this.#tasks.has(task)) this.#tasks.set(task, this.#tasks.size);
+      for (const feature of this.#first.features) this.#addStats(feature, part, manifest.key);
+    }
+  }
+
+  #checkAgreement(first: EpisodeManifest, other: EpisodeManifest): void {
+    if (first === other) return;
+    const expected = contract(first);
+    const found = new Map(contract(other));
+    for (const [what, value] of expected) {
+      const own = found.get(what);
+      if (JSON.stringify(value) === JSON.stringify(own)) continue;
+      throw new InputError(
+        `recordings of one dataset must agree on ${what}: ${first.source.url} has ${JSON.stringify(value)}, ` +
+          `${other.source.url} has ${JSON.stringify(own) ?? 'nothing'}`,
+      );
+    }
+  }
+
+  #addStats(feature: Feature, part: EpisodePart, key: string): void {
+    if (feature.dtype === 'string') return;
+    const stats = part.stats[feature.key];
+    if (!stats) throw new InputError(`the manifest ${key} has no statistics of ${feature.key}`);
+    if (!isCamera(feature)) {
+      let moments = this.#moments.get(feature.key);
+      if (!moments) this.#moments.set(feature.key, (moments = new VectorMoments(statChannels(feature))));
+      moments.merge(stats);
+      return;
+    }
+    const counts = part.histograms[feature.key];
+    if (!counts) throw new InputError(`the manifest ${key} has no histograms of ${feature.key}`);
+    const pool = this.#pictures.get(feature.key) ?? {
+      channels: counts.map(() => Array.from({ length: 256 }, () => 0)),
+      count: 0,
+    };
+    this.#pictures.set(feature.key, pool);
+    pool.count += stats.count;
+    pool.channels.forEach((sum, channel) => {
+      counts[channel]?.forEach((pixels, value) => {
+        sum[value] = (sum[value] ?? 0) + pixels;
+      });
+    });
+  }
+
+  #some(): EpisodeManifest {
+    if (!this.#first) throw new InputError('a dataset needs at least one converted recording, found none');
+    return this.#first;
+  }
+
+  get fps(): number {
+    return this.#some().fps;
+  }
+  get robotType(): string | null {
+    return this.#some().robotType;
+  }
+  get features(): readonly Feature[] {
+    return this.#some().features;
+  }
+  get videoInfos(): Readonly<Record<string, VideoInfo>> {
+    return this.#some().videoInfo;
+  }
+  get recordings(): number {
+    return this.#recordings;
+  }
+  get episodes(): number {
+    return this.#episodes;
+  }
+  get frames(): number {
+    return this.#frames;
+  }
+
+  /** Frames of the longest episode. */
+  get longest(): number {
+    return this.#longest;
+  }
+
+  /** Task texts in the order of their numbers: the order of first appearance. */
+  get tasks(): readonly string[] {
+    return [...this.#tasks.keys()];
+  }
+
+  /** Number of a task. */
+  taskIndex(task: string): number {
+    const index = this.#tasks.get(task);
+    if (index === undefined) throw new Error(`task "${task}" was not in the first pass over the manifests`);
+    return index;
+  }
+
+  /** Moments of a vector feature of the user over all rows. */
+  moments(key: string): VectorMoments {
+    const moments = this.#moments.get(key);
+    if (!moments) throw new Error(`${key} has no moments`);
+    return moments;
+  }
+
+  /** Statistics of a camera over all sampled pictures, exact. */
+  cameraStats(key: string): FeatureStats {
+    const pool = this.#pictures.get(key);
+    if (!pool) throw new Error(`${key} has no pictures`);
+    return pictureStats(pool.channels, pool.count);
+  }
+}

@@ -1,0 +1,110 @@
+import { InputError } from '../errors.ts';
+import type { Feature, PictureTransform } from '../frame/types.ts';
+import type { VideoSettings } from './types.ts';
+
+/** Codec words of the config and the FFmpeg encoder each stands for; any other word is an encoder's own name. */
+const ENCODERS: Readonly<Record<string, string>> = { h264: 'libx264', hevc: 'libx265', av1: 'libsvtav1' };
+
+/** Threads of one encoder. Fixed, because output depends on their number; two keep a small machine busy. */
+const THREADS = 2;
+
+/** Track ticks per frame: every picture's time is an exact number of ticks. */
+export const TICKS_PER_FRAME = 512;
+
+/** The FFmpeg encoder for a codec word. */
+export function encoderName(codec: string): string {
+  return ENCODERS[codec] ?? codec;
+}
+
+/**
+ * Encoder arguments: constant quality, short closed groups of pictures, no B-frames, the same bytes on every machine.
+ * A preset is the encoder's own word (SVT-AV1: a number).
+ */
+export function encoderArguments(settings: VideoSettings): string[] {
+  const encoder = encoderName(settings.codec);
+  if (!/^[a-z0-9_-]+$/i.test(encoder)) {
+    throw new InputError(`video.codec names an encoder in letters, digits, "_" and "-"; found "${encoder}"`);
+  }
+  if (!/^[a-z0-9_]+$/i.test(settings.pixFmt)) {
+    throw new InputError(`video.pix_fmt names a pixel format; found "${settings.pixFmt}"`);
+  }
+  const args = ['-c:v', encoder, '-pix_fmt', settings.pixFmt, '-g', String(settings.gop), '-bf', '0'];
+  const crf = String(settings.crf);
+  switch (encoder) {
+    case 'libx264':
+      return [...args, '-crf', crf, '-preset', settings.preset, '-threads', String(THREADS)];
+    case 'libx265':
+      return [
+        ...args,
+        '-crf',
+        crf,
+        '-preset',
+        settings.preset,
+        '-tag:v',
+        'hvc1',
+        '-x265-params',
+        `log-level=error:open-gop=0:bframes=0:keyint=${settings.gop}:pools=${THREADS}:frame-threads=1`,
+      ];
+    case 'libsvtav1':
+      return [...args, '-crf', crf, '-preset', svtPreset(settings.preset), '-svtav1-params', 'lp=2'];
+    case 'libaom-av1':
+      return [
+        ...args,
+        '-crf',
+        crf,
+        '-b:v',
+        '0',
+        '-cpu-used',
+        '8',
+        '-row-mt',
+        '1',
+        '-threads',
+        String(THREADS),
+      ];
+    default:
+      return [...args, ...qualityArguments(encoder, crf)];
+  }
+}
+
+/** SVT-AV1 counts its presets; a word of x264 means its fastest sensible one. */
+function svtPreset(preset: string): string {
+  return /^\d+$/.test(preset) ? preset : '12';
+}
+
+/** How hardware encoders are told about constant quality. */
+function qualityArguments(encoder: string, crf: string): string[] {
+  if (encoder.endsWith('_nvenc')) return ['-rc', 'vbr', '-cq', crf, '-b:v', '0'];
+  if (encoder.endsWith('_vaapi')) return ['-rc_mode', 'CQP', '-qp', crf];
+  if (encoder.endsWith('_qsv')) return ['-global_quality', crf];
+  if (encoder.endsWith('_videotoolbox')) return ['-q:v', crf];
+  return [];
+}
+
+/** Arguments of the MP4 file: complete index before the data, exact times, nothing that varies between runs. */
+export function muxerArguments(fps: number): string[] {
+  const timescale = String(fps * TICKS_PER_FRAME);
+  const repeatable = ['-map_metadata', '-1', '-fflags', '+bitexact', '-flags:v', '+bitexact'];
+  const layout = ['-movflags', '+faststart', '-use_editlist', '0', '-video_track_timescale', timescale];
+  return [...repeatable, ...layout];
+}
+
+/** The filters that make a stored picture of a recorded one: crop, then resize, then rotate clockwise. */
+export function transformFilters({ crop, resize, rotate }: PictureTransform): string[] {
+  const filters: string[] = [];
+  if (crop) filters.push(`crop=${crop.width}:${crop.height}:${crop.x}:${crop.y}:exact=1`);
+  if (resize) filters.push(`scale=${resize.width}:${resize.height}:flags=bicubic+accurate_rnd`);
+  if (rotate === 90) filters.push('transpose=clock');
+  if (rotate === 180) filters.push('hflip', 'vflip');
+  if (rotate === 270) filters.push('transpose=cclock');
+  return filters;
+}
+
+/** Refuses sizes that the pixel format cannot hold: 4:2:0 needs even sides. */
+export function checkVideoSize(feature: Feature, settings: VideoSettings): void {
+  const [height = 0, width = 0] = feature.shape;
+  if (/420/.test(settings.pixFmt) && (width % 2 !== 0 || height % 2 !== 0)) {
+    throw new InputError(
+      `${feature.key}: a ${settings.pixFmt} video needs an even width and height, found ${width}x${height}; set "resize" or "crop"`,
+    );
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * The smallest Matroska stream that carries undecoded pictures: an EBML header, one video track, and a cluster of one
+ * block per picture, so that the decoder knows where each picture begins and when it is shown, whatever its bytes are
+ * (RFC 9559; sizes of segment and clusters are written, the segment's as "unknown").
+ */
+
+/** Length of one timestamp tick in ns: a picture's time is rounded to a microsecond, far below half a frame. */
+const TICK_NS = 1000;
+
+function ebmlNumber(value: number): Uint8Array {
+  const bytes: number[] = [];
+  for (let rest = value; bytes.length === 0 || rest > 0; rest = Math.floor(rest / 256)) {
+    bytes.unshift(rest % 256);
+  }
+  return Uint8Array.from(bytes);
+}
+
+/** An element size as an EBML variable-length integer of 8 bytes. */
+function size(length: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(length) | (1n << 56n));
+  return bytes;
+}
+
+function element(id: number, ...content: readonly Uint8Array[]): Buffer {
+  const length = content.reduce((sum, part) => sum + part.length, 0);
+  return Buffer.concat([ebmlNumber(id), size(length), ...content]);
+}
+
+const text = (value: string) => new TextEncoder().encode(value);
+
+/** What the stream carries: the codec is Matroska's name for it. */
+export type MatroskaTrack = {
+  readonly codec: 'mjpeg' | 'png';
+  readonly width: number;
+  readonly height: number;
+  readonly fps: number;
+};
+
+/** BITMAPINFOHEADER of a codec that Matroska knows only by its Windows name. */
+function bitmapInfoHeader(fourcc: string, width: number, height: number): Uint8Array {
+  const header = Buffer.alloc(40);
+  header.writeUInt32LE(40, 0);
+  header.writeInt32LE(width, 4);
+  header.writeInt32LE(height, 8);
+  header.writeUInt16LE(1, 12);
+  header.writeUInt16LE(24, 14);
+  header.write(fourcc, 16, 'latin1');
+  return header;
+}
+
+/** The bytes before the first picture. */
+export function matroskaHeader({ codec, width, height, fps }: MatroskaTrack): Buffer {
+  const description =
+    codec === 'mjpeg'
+      ? [element(0x86, text('V_MJPEG'))]
+      : [element(0x86, text('V_MS/VFW/FOURCC')), element(0x63a2, bitmapInfoHeader('MPNG', width, height))];
+  return Buffer.concat([
+    element(
+      0x1a45dfa3,
+      element(0x4286, ebmlNumber(1)),
+      element(0x42f7, ebmlNumber(1)),
+      element(0x42f2, ebmlNumber(4)),
+      element(0x42f3, ebmlNumber(8)),
+      element(0x4282, text('matroska')),
+      element(0x4287, ebmlNumber(4)),
+      element(0x4285, ebmlNumber(2)),
+    ),
+    // Segment of unknown size: the stream ends when standard input does.
+    Buffer.from([0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+    element(0x1549a966, element(0x2ad7b1, ebmlNumber(TICK_NS))),
+    element(
+      0x1654ae6b,
+      element(
+        0xae,
+        element(0xd7, ebmlNumber(1)),
+        element(0x73c5, ebmlNumber(1)),
+        element(0x83, ebmlNumber(1)),
+        // Default duration in ns: without it the last picture has none, and the frame grid leaves it out.
+        element(0x23e383, ebmlNumber(Math.round(1e9 / fps))),
+        ...description,
+        element(0xe0, element(0xb0, ebmlNumber(width)), element(0xba, ebmlNumber(height))),
+      ),
+    ),
+  ]);
+}
+
+/** The bytes before picture number `index` of `length` bytes, to be followed by the picture itself. */
+export function matroskaFrame(index: number, fps: number, length: number): Buffer {
+  const timestamp = Math.round((index * 1e9) / fps / TICK_NS);
+  const time = element(0xe7, ebmlNumber(timestamp));
+  // SimpleBlock: track 1, time relative to the cluster 0, keyframe.
+  const block = Buffer.concat([Uint8Array.of(0xa3), size(4 + length), Uint8Array.of(0x81, 0x00, 0x00, 0x80)]);
+  return Buffer.concat([
+    Uint8Array.of(0x1f, 0x43, 0xb6, 0x75),
+    size(time.length + block.length + length),
+    time,
+    block,
+  ]);
+}

@@ -1,0 +1,158 @@
+import { sampleStride } from './picture-sampling.ts';
+
+/** 256 counts of 8-bit values for each channel of a picture's sampled pixels. */
+export type PictureHistogram = readonly Uint32Array[];
+
+/** How the bytes of a sampled picture are laid out: planes of full-range YCbCr (JFIF), or interleaved RGB. */
+export type SampleLayout = {
+  readonly width: number;
+  readonly height: number;
+  readonly format: 'rgb24' | 'yuv420' | 'yuv422' | 'yuv444';
+};
+
+const SUBSAMPLING = { yuv420: [1, 1], yuv422: [1, 0], yuv444: [0, 0] } as const;
+
+const chromaSize = ({ width, height, format }: SampleLayout): [number, number] => {
+  const [horizontal, vertical] = format === 'rgb24' ? [0, 0] : SUBSAMPLING[format];
+  return [(width + horizontal) >> horizontal, (height + vertical) >> vertical];
+};
+
+/** Bytes of one picture. */
+export function sampleBytes(layout: SampleLayout): number {
+  const [width, height] = chromaSize(layout);
+  return layout.width * layout.height + 2 * width * height;
+}
+
+const clamp = (value: number) => (value < 0 ? 0 : value > 255 ? 255 : Math.floor(value + 0.5));
+
+/**
+ * Counts the sampled pixels of one picture by channel. Chroma is interpolated between its centres with weights 3:1
+ * along each halved axis, as JPEG decoders do, and converted with the JFIF matrix.
+ */
+export function pictureHistogram(data: Uint8Array, layout: SampleLayout): PictureHistogram {
+  const channels = [new Uint32Array(256), new Uint32Array(256), new Uint32Array(256)] as const;
+  const [red, green, blue] = channels;
+  const { width, height, format } = layout;
+  const stride = sampleStride(width, height);
+  const count = (channel: Uint32Array, value: number) => {
+    channel[value] = (channel[value] ?? 0) + 1;
+  };
+  if (format === 'rgb24') {
+    for (let y = 0; y < height; y += stride) {
+      for (let x = 0; x < width; x += stride) {
+        const at = (y * width + x) * 3;
+        count(red, data[at] ?? 0);
+        count(green, data[at + 1] ?? 0);
+        count(blue, data[at + 2] ?? 0);
+      }
+    }
+    return channels;
+  }
+  const [horizontal, vertical] = SUBSAMPLING[format];
+  const [chromaWidth, chromaHeight] = chromaSize(layout);
+  const cb = data.subarray(width * height);
+  const cr = cb.subarray(chromaWidth * chromaHeight);
+  for (let y = 0; y < height; y += stride) {
+    const row = y >> vertical;
+    const other =
+      vertical === 0 ? row : Math.min(chromaHeight - 1, Math.max(0, y % 2 === 0 ? row - 1 : row + 1));
+    for (let x = 0; x < width; x += stride) {
+      const column = x >> horizontal;
+      const side =
+        horizontal === 0
+          ? column
+          : Math.min(chromaWidth - 1, Math.max(0, x % 2 === 0 ? column - 1 : column + 1));
+      const a = row * chromaWidth + column;
+      const b = row * chromaWidth + side;
+      const c = other * chromaWidth + column;
+      const d = other * chromaWidth + side;
+      const u = ((cb[a] ?? 0) * 9 + ((cb[b] ?? 0) + (cb[c] ?? 0)) * 3 + (cb[d] ?? 0) + 8) / 16;
+      const v = ((cr[a] ?? 0) * 9 + ((cr[b] ?? 0) + (cr[c] ?? 0)) * 3 + (cr[d] ?? 0) + 8) / 16;
+      const pb = Math.floor(u) - 128;
+      const pr = Math.floor(v) - 128;
+      const luma = data[y * width + x] ?? 0;
+      count(red, clamp(luma + 1.402 * pr));
+      count(green, clamp(luma - 0.344136 * pb - 0.714136 * pr));
+      count(blue, clamp(luma + 1.772 * pb));
+    }
+  }
+  return channels;
+}
+
+const Y4M_FORMATS: readonly [RegExp, SampleLayout['format']][] = [
+  [/^420/, 'yuv420'],
+  [/^422/, 'yuv422'],
+  [/^444/, 'yuv444'],
+];
+
+/** The layout a YUV4MPEG2 stream header announces. */
+export function parseY4mHeader(header: string): SampleLayout {
+  const field = (letter: string) =>
+    header
+      .split(' ')
+      .slice(1)
+      .find((word) => word.startsWith(letter))
+      ?.slice(1);
+  const colour = field('C') ?? '420';
+  const format = Y4M_FORMATS.find(([pattern]) => pattern.test(colour))?.[1];
+  const width = Number(field('W'));
+  const height = Number(field('H'));
+  if (!header.startsWith('YUV4MPEG2 ') || format === undefined || !(width > 0) || !(height > 0)) {
+    throw new Error(
+      `expected the header of a YUV4MPEG2 stream with 8-bit pictures, found "${header.slice(0, 120)}"`,
+    );
+  }
+  return { width, height, format };
+}
+
+/**
+ * Cuts a stream of sampled pictures into pictures: YUV4MPEG2 when no layout is given, else packed pictures of `layout`.
+ */
+export class SampleStream {
+  readonly #layout: SampleLayout | undefined;
+  #header: SampleLayout | undefined;
+  #parts: Uint8Array[] = [];
+  #held = 0;
+
+  constructor(layout?: SampleLayout) {
+    this.#layout = layout;
+  }
+
+  /** The pictures completed by these bytes. */
+  *push(bytes: Uint8Array): Generator<{ data: Uint8Array; layout: SampleLayout }> {
+    this.#parts.push(bytes);
+    this.#held += bytes.length;
+    for (;;) {
+      const layout = this.#layout ?? this.#header ?? this.#readHeader();
+      if (layout === undefined) return;
+      const lead = this.#layout === undefined ? 'FRAME\n'.length : 0;
+      const wanted = lead + sampleBytes(layout);
+      if (this.#held < wanted) return;
+      yield { data: this.#take(wanted).subarray(lead), layout };
+    }
+  }
+
+  /** Bytes of a picture that never completed; 0 at the end of an undamaged stream. */
+  get rest(): number {
+    return this.#held;
+  }
+
+  #readHeader(): SampleLayout | undefined {
+    const all = this.#take(this.#held);
+    const end = all.indexOf(0x0a);
+    const rest = end < 0 ? all : all.subarray(end + 1);
+    this.#parts = [rest];
+    this.#held = rest.length;
+    if (end < 0) return undefined;
+    this.#header = parseY4mHeader(Buffer.from(all.subarray(0, end)).toString('latin1'));
+    return this.#header;
+  }
+
+  #take(length: number): Uint8Array {
+    const all = this.#parts.length === 1 ? (this.#parts[0] as Uint8Array) : Buffer.concat(this.#parts);
+    const rest = all.subarray(length);
+    this.#parts = rest.length > 0 ? [rest] : [];
+    this.#held = rest.length;
+    return all.subarray(0, length);
+  }
+}

@@ -1,0 +1,99 @@
+import { InputError } from '../errors.ts';
+import type { Feature, Picture } from '../frame/types.ts';
+import { encoderArguments, muxerArguments, transformFilters } from './encoder-options.ts';
+import type { Ffmpeg } from './ffmpeg.ts';
+import { candidateExpression } from './picture-sampling.ts';
+import type { SampleLayout } from './picture-histogram.ts';
+import type { VideoSettings } from './types.ts';
+
+/** Input arguments and the filters that bring pictures onto the frame grid. */
+function input(first: Picture, fps: number): { args: string[]; filters: string[] } {
+  const size = `${first.width}x${first.height}`;
+  switch (first.format) {
+    case 'jpeg':
+    case 'png':
+      return {
+        args: ['-f', 'matroska', '-threads', '1', '-i', 'pipe:0'],
+        // A picture that does not decode leaves a gap in time; the picture before it fills the gap.
+        filters: [`fps=${fps}:start_time=0:round=near`],
+      };
+    case 'raw':
+      return {
+        args: [
+          '-f',
+          'rawvideo',
+          '-pix_fmt',
+          first.pixelFormat,
+          '-s',
+          size,
+          '-framerate',
+          String(fps),
+          '-i',
+          'pipe:0',
+        ],
+        // FFmpeg converts Bayer mosaics to RGB only.
+        filters: first.pixelFormat.startsWith('bayer') ? ['format=rgb24'] : [],
+      };
+    default:
+      throw new InputError(`expected jpeg, png or raw pictures, found ${first.format} video`);
+  }
+}
+
+/** JPEG is full-range YCbCr by definition, videos are limited-range: FFmpeg 8 converts only when told. */
+const rangeFilter = (first: Picture) =>
+  first.format === 'jpeg' ? 'scale=in_range=full:out_range=limited' : 'scale=out_range=limited';
+
+/** How sampled pictures leave the process: JPEG planes as they are, everything else as RGB. */
+export function sampleLayout(feature: Feature, first: Picture): SampleLayout | undefined {
+  if (first.format === 'jpeg') return undefined;
+  const [height = 0, width = 0] = feature.shape;
+  return { width, height, format: 'rgb24' };
+}
+
+/** The complete command line of one camera's encoder: pictures in on descriptor 0, sampled pictures out on 3. */
+export function encoderCommand(options: {
+  readonly ffmpeg: Ffmpeg;
+  readonly feature: Feature;
+  readonly first: Picture;
+  readonly path: string;
+  readonly fps: number;
+  readonly settings: VideoSettings;
+  readonly expectedFrames: number | undefined;
+}): string[] {
+  const { ffmpeg, feature, first, path, fps, settings, expectedFrames } = options;
+  const source = input(first, fps);
+  const stored = [...source.filters, ...transformFilters(feature.camera?.transform ?? {})];
+  const select = expectedFrames === undefined ? [] : [`select='${candidateExpression(expectedFrames)}'`];
+  const planes = 'format=yuvj420p|yuvj422p|yuvj444p';
+  const rgb = 'scale=flags=accurate_rnd+full_chroma_int+full_chroma_inp,format=rgb24';
+  const sampled = [...select, first.format === 'jpeg' ? planes : rgb];
+  const graph = [
+    `[0:v]${[...stored, 'split'].join(',')}[all][seen]`,
+    `[all]${rangeFilter(first)}[video]`,
+    `[seen]${sampled.join(',')}[sampled]`,
+  ].join(';');
+  const sync = [ffmpeg.syncOption, 'passthrough'];
+  const output = `file:${path}`;
+  const samples = first.format === 'jpeg' ? ['-strict', '-1', '-f', 'yuv4mpegpipe'] : ['-f', 'rawvideo'];
+  return [
+    ...'-hide_banner -nostdin -nostats -loglevel level+verbose -y'.split(' '),
+    ...source.args,
+    '-filter_complex_threads',
+    '1',
+    '-filter_complex',
+    graph,
+    '-map',
+    '[video]',
+    ...sync,
+    ...encoderArguments(settings),
+    ...muxerArguments(fps),
+    '-f',
+    'mp4',
+    output,
+    '-map',
+    '[sampled]',
+    ...sync,
+    ...samples,
+    'pipe:3',
+  ];
+}

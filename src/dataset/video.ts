@@ -1,0 +1,243 @@
+import type { ChildProcess } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import { asCanceled, EncodeError, InputError, throwIfAborted, toError } from '../errors.ts';
+import type { Feature, Picture } from '../frame/types.ts';
+import type { VideoMetrics } from '../metrics/video.ts';
+import { checkVideo } from './check-video.ts';
+import { checkVideoSize } from './encoder-options.ts';
+import { FfmpegLog, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
+import { matroskaFrame, matroskaHeader } from './matroska.ts';
+import type { Mp4Video } from './mp4.ts';
+import { decodes, pictureTrack } from './picture-input.ts';
+import { type PictureHistogram, pictureHistogram, SampleStream } from './picture-histogram.ts';
+import { isCandidate } from './picture-sampling.ts';
+import type { VideoSettings } from './types.ts';
+import { encoderCommand, sampleLayout } from './video-command.ts';
+
+/** Bytes of pictures that may wait for one encoder before `add` stops resolving at once. */
+const QUEUE_BYTES = 8 << 20;
+
+/** What one encoder is given. */
+export type EncoderOptions = {
+  readonly feature: Feature;
+  /** File to write. */
+  readonly path: string;
+  readonly fps: number;
+  readonly settings: VideoSettings;
+  /** Expected number of frames of the one episode; undefined when the video will hold several. */
+  readonly expectedFrames: number | undefined;
+  readonly signal: AbortSignal;
+  readonly metrics: VideoMetrics;
+  readonly ffmpeg?: string | undefined;
+  /** Told by how many bytes the encoder's queue grew or shrank. */
+  readonly onQueued: (bytes: number) => void;
+};
+
+/** A finished video. */
+export type EncodedVideo = {
+  readonly video: Mp4Video;
+  /** Histograms of sampled pictures by frame number, ascending. */
+  readonly samples: ReadonlyMap<number, PictureHistogram>;
+  /** Pictures that did not decode and show the picture before them. */
+  readonly repeated: number;
+};
+
+type Running = {
+  readonly child: ChildProcess;
+  readonly input: Writable;
+  readonly log: FfmpegLog;
+  /** Settles when the program has ended; never rejects. */
+  readonly ended: Promise<Error | undefined>;
+  readonly startedAt: bigint;
+  readonly first: Picture;
+};
+
+/** The last part of a feature key: `cam_high` of `observation.images.cam_high`. */
+export function cameraLabel(key: string): string {
+  return key.slice(key.lastIndexOf('.') + 1);
+}
+
+/**
+ * One camera's video: an FFmpeg process that takes undecoded pictures on standard input, writes the MP4 file, and hands
+ * back the pictures that statistics need, decoded. The state goes open → finished, or aborted from either.
+ */
+export class VideoEncoder {
+  readonly #options: EncoderOptions;
+  readonly #samples = new Map<number, PictureHistogram>();
+  readonly #episodes = [0];
+  #state: 'open' | 'finished' | 'aborted' = 'open';
+  #running: Running | undefined;
+  #failure: Error | undefined;
+  #frames = 0;
+  #queued = 0;
+  #wake: (() => void) | undefined;
+  /** The newest picture waits here: only when it turns out to be the last one must it be known to decode. */
+  #held: Picture | undefined;
+  #before: Picture | undefined;
+  #substituted = 0;
+
+  constructor(options: EncoderOptions) {
+    checkVideoSize(options.feature, options.settings);
+    this.#options = options;
+  }
+
+  /** The next frames belong to a new episode. */
+  startEpisode(): void {
+    this.#episodes.push(this.#frames);
+  }
+
+  /** Takes the next picture; resolves when there is room for another one. */
+  async add(picture: Picture): Promise<void> {
+    if (this.#state !== 'open')
+      throw new Error(`the encoder of ${this.#options.feature.key} is ${this.#state}`);
+    this.#checkPicture(picture);
+    this.#running ??= await this.#start(picture);
+    this.#frames += 1;
+    const ready = this.#held;
+    this.#held = picture;
+    if (ready) {
+      this.#before = ready;
+      this.#write(ready, this.#frames - 2);
+    }
+    while (this.#queued > QUEUE_BYTES && this.#failure === undefined) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Ends the video and reads it back; a file that does not hold exactly the frames added is an `EncodeError`. */
+  async finish(): Promise<EncodedVideo> {
+    const { feature, path, fps, metrics, settings } = this.#options;
+    if (this.#state !== 'open') throw new Error(`the encoder of ${feature.key} is ${this.#state}`);
+    const running = this.#running;
+    if (!running || !this.#held) throw new InputError(`${feature.key}: a video needs at least one picture`);
+    this.#write(await this.#lastPicture(this.#held), this.#frames - 1);
+    running.input.end();
+    const error = await running.ended;
+    if (error) throw error;
+    const seconds = Number(process.hrtime.bigint() - running.startedAt) / 1e9;
+    const video = await checkVideo(path, { feature, fps, settings, frames: this.#frames });
+    metrics.encodingDuration.observe(seconds);
+    metrics.framesEncoded.inc({ camera: cameraLabel(feature.key) }, video.frames);
+    this.#state = 'finished';
+    return { video, samples: this.#samples, repeated: running.log.duplicated + this.#substituted };
+  }
+
+  /** Kills the program; resolves when it is gone. Safe in every state. */
+  async abort(): Promise<void> {
+    if (this.#state === 'open') this.#state = 'aborted';
+    const running = this.#running;
+    if (!running) return;
+    running.child.kill('SIGKILL');
+    await running.ended;
+  }
+
+  /** The last picture, or the one before it when the last does not decode: decoders give no frame for it. */
+  async #lastPicture(picture: Picture): Promise<Picture> {
+    if (this.#before === undefined || (await decodes(picture))) return picture;
+    this.#substituted += 1;
+    return this.#before;
+  }
+
+  #checkPicture(picture: Picture): void {
+    const { feature } = this.#options;
+    const { width, height } = feature.camera ?? picture;
+    const expected = this.#running?.first ?? { ...picture, width, height };
+    const name = (p: Picture) =>
+      `${p.format === 'raw' ? `raw ${p.pixelFormat}` : p.format} ${p.width}x${p.height}`;
+    if (name(expected) !== name(picture)) {
+      throw new InputError(
+        `${feature.key}: expected pictures of ${name(expected)}, found ${name(picture)} at frame ${this.#frames}`,
+      );
+    }
+  }
+
+  async #start(first: Picture): Promise<Running> {
+    const { feature, signal, expectedFrames } = this.#options;
+    throwIfAborted(signal);
+    const ffmpeg = await findFfmpeg(this.#options.ffmpeg);
+    const startedAt = process.hrtime.bigint();
+    const args = encoderCommand({ ...this.#options, ffmpeg, first });
+    const child = startFfmpeg(ffmpeg, args, { stdio: ['pipe', 'ignore', 'pipe', 'pipe'], signal });
+    const input = child.stdio[0] as Writable;
+    const errors = child.stdio[2] as Readable;
+    const sampled = child.stdio[3] as Readable;
+    const log = new FfmpegLog();
+    errors.setEncoding('utf8').on('data', (chunk: string) => log.push(chunk));
+    const pictures = new SampleStream(sampleLayout(feature, first));
+    let next = 0;
+    let broken: Error | undefined;
+    sampled.on('data', (chunk: Buffer) => {
+      try {
+        for (const { data, layout } of pictures.push(chunk)) {
+          while (expectedFrames !== undefined && !isCandidate(next, expectedFrames)) next += 1;
+          if (this.#wanted(next)) this.#samples.set(next, pictureHistogram(data, layout));
+          next += 1;
+        }
+      } catch (error) {
+        broken ??= toError(error);
+        child.kill('SIGKILL');
+      }
+    });
+    // A broken pipe is explained by the program's end, below.
+    input.on('error', () => {});
+    const ended = new Promise<Error | undefined>((resolve) => {
+      let spawnError: Error | undefined;
+      child.on('error', (error) => {
+        spawnError = error;
+      });
+      child.on('close', (code, killedBy) => {
+        if (signal.aborted) resolve(asCanceled(signal.reason));
+        else if (broken) resolve(this.#error('its sampled pictures could not be read', log, broken));
+        else if (spawnError) resolve(this.#error('the encoder could not be started', log, spawnError));
+        else if (code !== 0)
+          resolve(this.#error(`the encoder ended with ${killedBy ?? `code ${code}`}`, log));
+        else resolve(undefined);
+      });
+    }).then((error) => {
+      this.#failure = error;
+      this.#options.onQueued(-this.#queued);
+      this.#queued = 0;
+      this.#wake?.();
+      return error;
+    });
+    const track = pictureTrack(first, this.#options.fps);
+    if (track) input.write(matroskaHeader(track));
+    return { child, input, log, ended, startedAt, first };
+  }
+
+  /** Whether the statistics of the episode that `frame` lies in may need it. */
+  #wanted(frame: number): boolean {
+    if (this.#options.expectedFrames !== undefined) return true;
+    const start = this.#episodes.findLast((first) => first <= frame) ?? 0;
+    return isCandidate(frame - start, undefined);
+  }
+
+  #error(what: string, log: FfmpegLog, cause?: Error): EncodeError {
+    const { feature } = this.#options;
+    const said = log.tail === '' ? '' : `: ${log.tail}`;
+    return new EncodeError(
+      `${feature.key}: ${what} after ${this.#frames} frames${said}`,
+      cause ? { cause } : undefined,
+    );
+  }
+
+  #write(picture: Picture, index: number): void {
+    const running = this.#running;
+    if (!running || this.#failure) return;
+    const { data } = picture;
+    if (pictureTrack(running.first, this.#options.fps)) {
+      running.input.write(matroskaFrame(index, this.#options.fps, data.length));
+    }
+    this.#queued += data.length;
+    this.#options.onQueued(data.length);
+    running.input.write(data, () => {
+      if (this.#failure) return;
+      this.#queued -= data.length;
+      this.#options.onQueued(-data.length);
+      if (this.#queued <= QUEUE_BYTES) this.#wake?.();
+    });
+  }
+}

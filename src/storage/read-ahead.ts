@@ -1,0 +1,116 @@
+/** Smallest request, bytes. */
+const MIN_WINDOW = 131_072; // 128 KiB
+/** Largest request made ahead of a reader, bytes. */
+const MAX_WINDOW = 8_388_608; // 8 MiB
+/** A read that starts so close behind an earlier one continues it, bytes. */
+const MAX_GAP = 262_144; // 256 KiB
+/** Bytes kept of one object. */
+const MAX_KEPT = 33_554_432; // 32 MiB
+
+type Segment = {
+  readonly start: number;
+  readonly end: number;
+  /** Size of the request after this one, when reading goes on. */
+  readonly nextWindow: number;
+  readonly data: Promise<Uint8Array>;
+};
+
+/**
+ * Turns many small reads into few large requests. A read that continues an earlier one makes the window double, up to
+ * 8 MiB, and the next window is requested before it is needed; a read elsewhere costs one request of its own size
+ * (at least 128 KiB). Several places may be read forward at once. Memory is bounded: 32 MiB, or what one read needs.
+ */
+export class ReadAhead {
+  readonly #size: number;
+  readonly #fetch: (start: number, end: number) => Promise<Uint8Array>;
+  /** Least recently used first. */
+  #segments: Segment[] = [];
+  #closed = false;
+
+  /** `fetch` gives the bytes `[start, end)` of an object of `size` bytes. */
+  constructor(size: number, fetch: (start: number, end: number) => Promise<Uint8Array>) {
+    this.#size = size;
+    this.#fetch = fetch;
+  }
+
+  /** Bytes `[offset, offset + length)`, a copy of the caller's own. The range must lie within the object. */
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (this.#closed) throw new Error('read after close');
+    const result = Buffer.allocUnsafe(length);
+    const end = offset + length;
+    let position = offset;
+    while (position < end) {
+      const segment = this.#covering(position) ?? this.#request(position, end);
+      const data = await this.#dataOf(segment);
+      const upTo = Math.min(end, segment.end);
+      result.set(data.subarray(position - segment.start, upTo - segment.start), position - offset);
+      position = upTo;
+      this.#prefetch(segment, position);
+    }
+    return result;
+  }
+
+  /** Waits for requests under way. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#segments.map((segment) => segment.data));
+    this.#segments = [];
+  }
+
+  #covering(position: number): Segment | undefined {
+    const found = this.#segments.find(({ start, end }) => start <= position && position < end);
+    if (found !== undefined) this.#touch(found);
+    return found;
+  }
+
+  #touch(segment: Segment): void {
+    this.#segments = [...this.#segments.filter((other) => other !== segment), segment];
+  }
+
+  async #dataOf(segment: Segment): Promise<Uint8Array> {
+    try {
+      return await segment.data;
+    } catch (thrown) {
+      // a failed request must not answer later reads
+      this.#segments = this.#segments.filter((other) => other !== segment);
+      throw thrown;
+    }
+  }
+
+  #request(position: number, end: number): Segment {
+    const before = this.#segments.findLast(
+      (segment) => segment.end <= position && position - segment.end <= MAX_GAP,
+    );
+    const window = before?.nextWindow ?? MIN_WINDOW;
+    return this.#start(position, Math.max(end, position + window), window);
+  }
+
+  #start(start: number, wantedEnd: number, window: number): Segment {
+    let end = Math.min(this.#size, wantedEnd);
+    // never fetch again what is there already
+    for (const segment of this.#segments)
+      if (segment.start > start && segment.start < end) end = segment.start;
+    const data = this.#fetch(start, end);
+    data.catch(() => undefined); // thrown to whoever needs the bytes
+    const segment = { start, end, nextWindow: Math.min(MAX_WINDOW, window * 2), data };
+    this.#segments.push(segment);
+    this.#evict();
+    return segment;
+  }
+
+  /** Requests what follows `segment` once reading forward has reached its second half. */
+  #prefetch(segment: Segment, position: number): void {
+    if (this.#closed || segment.end >= this.#size || segment.nextWindow <= 2 * MIN_WINDOW) return;
+    if (position - segment.start < (segment.end - segment.start) / 2) return;
+    if (this.#segments.some(({ start, end }) => start <= segment.end && segment.end < end)) return;
+    this.#start(segment.end, segment.end + segment.nextWindow, segment.nextWindow);
+  }
+
+  #evict(): void {
+    let kept = 0;
+    this.#segments = this.#segments
+      .toReversed()
+      .filter(({ start, end }, index) => index === 0 || (kept += end - start) <= MAX_KEPT)
+      .toReversed();
+  }
+}

