@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { dashboardFiles } from './grafana/dashboards.ts';
 import { renderMetricsTable } from './prometheus/metrics-table.ts';
 import { renderRuleTests } from './prometheus/rule-tests.ts';
 
@@ -8,5 +9,6 @@ export function generatedFiles(root: string): ReadonlyMap<string, string> {
   return new Map([
     ['deploy/prometheus/METRICS.md', renderMetricsTable()],
     ['deploy/prometheus/roboflow.rules.test.yml', renderRuleTests(prometheus)],
+    ...dashboardFiles(),
   ]);
 }
