@@ -8,6 +8,7 @@ export type Fault = { readonly pointer: string; readonly detail: string };
 type Issue = z.core.$ZodIssue;
 type Schema = z.core.$ZodType;
 type Path = readonly (string | number)[];
+type Union = z.core.$ZodUnionDef;
 
 /**
  * The faults that a schema found in an input, one sentence each: unknown keys name the nearest known one, and of a
@@ -42,7 +43,7 @@ function explain(schema: Schema, issue: Issue, base: Path, input: unknown): Faul
   const union = firstUnion(schema, inner);
   if (union && issue.code !== 'custom') {
     const at = inner.slice(0, union.depth);
-    return explainUnion(union.options, [...base, ...at], valueAt(input, at));
+    return explainUnion(union.def, [...base, ...at], valueAt(input, at));
   }
   const target = schemaAt(schema, inner);
   switch (issue.code) {
@@ -86,13 +87,28 @@ function explain(schema: Schema, issue: Issue, base: Path, input: unknown): Faul
 }
 
 /**
- * The branch an input was meant for: one whose kind of value fits; among these the one that knows most of its keys,
- * then the one with the fewest faults. When no kind fits, what would have. The branches are tried again here because
- * a parser reports only the one that came furthest.
+ * The branch an input was meant for: the one its discriminating key names; else one whose kind of value fits, among
+ * these the one that knows most of its keys, then the one with the fewest faults. When no kind fits, what would have.
+ * The branches are tried again here because a parser reports only the one that came furthest.
  */
-function explainUnion(options: readonly Schema[], path: Path, found: unknown): Fault[] {
-  const tried = options.map((option) => ({ option, issues: safeParse(option, found).error?.issues ?? [] }));
-  const fitting = tried.filter(({ issues }) => !issues.some(isWrongKind));
+function explainUnion(union: Union, path: Path, found: unknown): Fault[] {
+  const { options } = union;
+  const key = discriminatorOf(union);
+  const word = key !== undefined && isRecord(found) ? found[key] : undefined;
+  const named = options.filter((option) => key !== undefined && wordsAt(option, key).includes(word));
+  if (key !== undefined && word !== undefined && named.length === 0) {
+    const words = options.flatMap((option) => wordsAt(option, key));
+    return [
+      fault([...path, key], word, `expected ${words.map(quoted).join(' or ')}`, nearestValue(word, words)),
+    ];
+  }
+  const tried = (named.length > 0 ? named : options).map((option) => ({
+    option,
+    issues: safeParse(option, found).error?.issues ?? [],
+  }));
+  const fitting = tried.filter(
+    ({ option, issues }) => !issues.some(isWrongKind) && hasDiscriminator(option, found),
+  );
   const empty = isRecord(found) && Object.keys(found).length === 0;
   const [best] = fitting.toSorted(
     (a, b) => unknownKeys(a.issues) - unknownKeys(b.issues) || a.issues.length - b.issues.length,
@@ -103,6 +119,27 @@ function explainUnion(options: readonly Schema[], path: Path, found: unknown): F
   const words = [...new Set(options.map(optionWords))];
   const literals = options.flatMap(literalValues);
   return [fault(path, found, `expected ${words.join(', or ')}`, nearestValue(found, literals))];
+}
+
+/** The key by whose value the options of a union are told apart, if there is one. */
+function discriminatorOf(union: Union): string | undefined {
+  return 'discriminator' in union && typeof union.discriminator === 'string'
+    ? union.discriminator
+    : undefined;
+}
+
+/** Whether an input can be meant for an option that is a union told apart by a key: it must have that key. */
+function hasDiscriminator(option: Schema, found: unknown): boolean {
+  const { def } = (unwrap(option) as z.core.$ZodTypes)._zod;
+  const key = def.type === 'union' ? discriminatorOf(def) : undefined;
+  return key === undefined || (isRecord(found) && key in found);
+}
+
+/** The words that an object schema takes at a key. */
+function wordsAt(option: Schema, key: string): readonly unknown[] {
+  const { def } = (unwrap(option) as z.core.$ZodTypes)._zod;
+  const part = def.type === 'object' ? def.shape[key] : undefined;
+  return part ? [...(part._zod.values ?? [])] : [];
 }
 
 function isWrongKind({ code, path }: Issue): boolean {
@@ -118,10 +155,10 @@ function unknownKeys(issues: readonly Issue[]): number {
 }
 
 /** The first union on the way to a path: how deep it lies, and its options. */
-function firstUnion(schema: Schema, path: Path): { depth: number; options: readonly Schema[] } | undefined {
+function firstUnion(schema: Schema, path: Path): { depth: number; def: Union } | undefined {
   for (let depth = 0; depth <= path.length; depth++) {
     const def = (schemaAt(schema, path.slice(0, depth)) as z.core.$ZodTypes | undefined)?._zod.def;
-    if (def?.type === 'union') return { depth, options: def.options };
+    if (def?.type === 'union') return { depth, def };
   }
   return undefined;
 }
@@ -167,6 +204,7 @@ function nearestValue(found: unknown, values: readonly unknown[]): string {
 function optionWords(schema: Schema): string {
   const { def } = (unwrap(schema) as z.core.$ZodTypes)._zod;
   if (def.type === 'literal') return literalValues(schema).map(quoted).join(' or ');
+  if (def.type === 'union') return [...new Set(def.options.map(optionWords))].join(', or ');
   if (def.type !== 'object') return typeWords[def.type] ?? def.type;
   const required = Object.entries(def.shape).filter(([, part]) => part._zod.optin !== 'optional');
   return `an object with ${required.map(([key]) => `'${key}'`).join(' and ')}`;

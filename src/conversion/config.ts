@@ -37,7 +37,8 @@ const fieldPath = text.superRefine((path, ctx) => {
   }
 });
 
-const topicField = { topic: text, field: fieldPath };
+const topicField = z.strictObject({ topic: text, field: fieldPath, clock: clock.optional() });
+const metadata = z.strictObject({ metadata: text });
 
 const source = z.strictObject({
   topic: text,
@@ -68,7 +69,11 @@ const concat = z.strictObject({
   align: align.optional(),
 });
 
+/** The last row of an episode has no next one and is dropped. */
 const derived = z.strictObject({ derive: z.enum(['next', 'delta']), from: text });
+/** True on the last row of each episode; `success` only if the episode succeeded, which `from` or its mark says. */
+const done = z.strictObject({ derive: z.literal('done') });
+const success = z.strictObject({ derive: z.literal('success'), from: z.union([topicField, metadata]) });
 
 const video = z.strictObject({
   /** h264, hevc, av1, or the name of any FFmpeg encoder. */
@@ -84,11 +89,15 @@ const video = z.strictObject({
   copy: z.enum(['never', 'auto']).default('never'),
 });
 
+const fileName = text.regex(/^(?!\.)[^/\\\p{Cc}]+$/u, 'expected a file name without folders');
+
 const split = z.union([
   z.literal('none'),
   z.strictObject({ gap: z.number().positive() }),
-  z.strictObject(topicField),
-  z.strictObject({ marks: text }),
+  /** A new value begins an episode; false, negative numbers and '' are between episodes. */
+  topicField,
+  /** Name of a file beside each recording; `{name}` stands for the recording's name without its ending. */
+  z.strictObject({ marks: fileName }),
 ]);
 
 /** Shares of damage that do not fail an episode. */
@@ -109,8 +118,11 @@ export const datasetConfig = z
     format: z.enum(['v3.0', 'v2.1']).default('v3.0'),
     clock: clock.default('log'),
     timeline: z.union([z.literal('grid'), z.strictObject({ topic: text })]).default('grid'),
-    task: z.union([text, z.strictObject(topicField), z.strictObject({ metadata: text })]).optional(),
-    features: z.record(z.string(), z.union([camera, concat, derived, source])),
+    task: z.union([text, topicField, metadata]).optional(),
+    features: z.record(
+      z.string(),
+      z.union([camera, concat, z.discriminatedUnion('derive', [derived, done, success]), source]),
+    ),
     align: align.default({}),
     video: video.prefault({}),
     /** Joins the videos of many episodes into files of about 200 MB when a dataset is finalized. */

@@ -48,9 +48,9 @@ export class FrameAligner {
       (source) => new SampleQueue(source, extentOf(extent, source), window, this.ledger),
     );
     this.tallies = mapping.sources.map((source) => new SourceTally(extentOf(extent, source)));
-    this.assembly = new RowAssembly(mapping, this.ledger);
     const { t0, tEnd } = extent;
     const episodes = spans ?? [{ start: t0, end: tEnd, task: '' }];
+    this.assembly = new RowAssembly(mapping, this.ledger, episodes);
     const reference = mapping.reference === undefined ? undefined : this.queues[mapping.reference];
     this.reference =
       reference &&
@@ -107,10 +107,10 @@ export class FrameAligner {
       const { decisions } = this;
       this.decisions = [];
       const values = this.valuesOf(row.time, decisions);
-      const frame = values && this.assembly.add(row, values, decisions);
+      const frames = values ? [...this.assembly.add(row, values, decisions)] : [];
       this.rows.pass();
       this.release();
-      if (frame) yield frame;
+      yield* frames;
     }
   }
 
@@ -118,7 +118,7 @@ export class FrameAligner {
   *finish(): Generator<AlignedFrame> {
     this.finished = true;
     yield* this.ready();
-    this.assembly.end();
+    yield* this.assembly.end();
     this.release();
     if (this.assembly.rows === 0) throw new InputError(this.whyEmpty());
   }

@@ -1,4 +1,5 @@
 import { hint, refusal } from './faults.ts';
+import { describe, readField } from './field-path.ts';
 import { cameraFeature } from './camera.ts';
 import type {
   Alignment,
@@ -13,6 +14,7 @@ import type {
   Source,
   SourceSetting,
 } from './types.ts';
+import { watchesOf } from './watch.ts';
 import { sentenceOf, vectorReader, type VectorReader } from './vector-reader.ts';
 
 /** Every topic a config reads: features, timeline, task, episodes. */
@@ -23,21 +25,24 @@ export function topicsOf(config: FrameConfig): ReadonlySet<string> {
     else if ('topic' in setting) topics.add(setting.topic);
   }
   if (config.timeline !== 'grid') topics.add(config.timeline.topic);
-  if (typeof config.task === 'object' && 'topic' in config.task) topics.add(config.task.topic);
-  const { split } = config.episodes;
-  if (typeof split === 'object' && 'topic' in split) topics.add(split.topic);
+  for (const { topic } of watchesOf(config)) topics.add(topic);
   return topics;
 }
 
 /**
  * Resolves a config against the topics of a recording. Throws one `InputError` that lists every fault it can find:
  * for each, the feature, the topic, what was expected and what was there instead. `recording` gives its name and all
- * its topics for messages; without it, the probed topics stand for them.
+ * its topics for messages (without it, the probed topics stand for them), and whether it comes with a task of its
+ * own, so that a task topic need not be there.
  */
 export function resolveMapping(
   config: FrameConfig,
   probes: ReadonlyMap<string, Probe>,
-  recording: { readonly recording?: string; readonly topics?: Iterable<string> } = {},
+  recording: {
+    readonly recording?: string;
+    readonly topics?: Iterable<string>;
+    readonly taskGiven?: boolean;
+  } = {},
 ): Mapping {
   const topics = new Set([...probes.keys(), ...(recording.topics ?? [])]);
   const draft: Draft = { config, probes, topics, features: [], columns: [], sources: [], faults: [] };
@@ -49,6 +54,7 @@ export function resolveMapping(
   }
   addDerived(draft);
   const reference = addReference(draft);
+  checkWatches(draft, recording.taskGiven ?? false);
   if (draft.faults.length > 0)
     throw refusal(recording.recording ?? 'the config does not fit the recording', draft.faults);
   const order = new Map(Object.keys(config.features).map((key, i) => [key, i]));
@@ -173,6 +179,11 @@ function addCamera(draft: Draft, key: string, setting: CameraSetting): void {
 function addDerived(draft: Draft): void {
   for (const [key, setting] of Object.entries(draft.config.features)) {
     if (!('derive' in setting)) continue;
+    if (setting.derive === 'done' || setting.derive === 'success') {
+      draft.features.push({ key, dtype: 'bool', shape: [1], names: null });
+      draft.columns.push({ feature: key, derive: setting.derive });
+      continue;
+    }
     const from = draft.features.find((feature) => feature.key === setting.from);
     if (!from) {
       if (!(setting.from in draft.config.features)) {
@@ -208,6 +219,28 @@ function addReference(draft: Draft): number | undefined {
     kind: 'reference',
   });
   return index;
+}
+
+/** The topics that say something about episodes must be there, with the field, before anything is converted. */
+function checkWatches(draft: Draft, taskGiven: boolean): void {
+  const where = { split: 'episodes.split', task: 'task', success: 'success' };
+  const kinds = { split: ['boolean', 'number', 'bigint', 'string'], task: ['string'], success: ['boolean'] };
+  for (const { role, topic, field, clock } of watchesOf(draft.config)) {
+    if (role === 'task' && taskGiven) continue;
+    const probe = probeOf(draft, where[role], topic, clock);
+    if (!probe) continue;
+    const place = `${where[role]}: topic ${topic} (${probe.schemaName})`;
+    try {
+      const value = readField(probe.first, field);
+      if (!kinds[role].includes(typeof value)) {
+        draft.faults.push(
+          `${place}: expected a ${kinds[role].join(' or ')} in field '${field}', found ${describe(value)}`,
+        );
+      }
+    } catch (thrown) {
+      draft.faults.push(`${place}: ${sentenceOf(thrown)}`);
+    }
+  }
 }
 
 /** The probe of a topic that has messages and the clock that is asked for; else a fault is noted. */

@@ -1,6 +1,6 @@
 import type { Row } from './row-source.ts';
 import type { BufferLedger, Decision, HeldSample } from './sample-queue.ts';
-import type { AlignedFrame, Column, FeatureValue, Mapping } from './types.ts';
+import type { AlignedFrame, Column, EpisodeSpan, FeatureValue, Mapping } from './types.ts';
 
 type Pending = {
   readonly row: Row;
@@ -8,72 +8,96 @@ type Pending = {
   readonly kept: readonly HeldSample[];
 };
 
+type Derived = Exclude<Column, { sources: readonly number[] }>;
+
 /**
- * Puts the values of the sources together into frames. With features derived from the next row, a frame waits for its
- * successor, and the last one of an episode is left out.
+ * Puts the values of the sources together into frames. A frame with a value from the next row waits for it, and the
+ * last row of an episode, which has none, is left out. A frame that says whether it is the last one waits until that is
+ * known: for the next row, or with values from the next row too, for the one after it.
  */
 export class RowAssembly {
   rows = 0;
   derivedRows = 0;
   private readonly columns: readonly Column[];
-  private readonly derived: readonly Extract<Column, { derive: string }>[];
+  private readonly derived: readonly Derived[];
+  /** Whether columns take values from the next row. */
+  private readonly takesNext: boolean;
+  /** Rows that have to be known after one before it can be given out. */
+  private readonly ahead: number;
   private readonly sizes: readonly number[];
   private readonly ledger: BufferLedger;
-  private pending: Pending | undefined;
+  private readonly spans: readonly EpisodeSpan[];
+  private pending: Pending[] = [];
   private episode = -1;
   private index = 0;
 
-  constructor(mapping: Mapping, ledger: BufferLedger) {
+  constructor(mapping: Mapping, ledger: BufferLedger, spans: readonly EpisodeSpan[]) {
     this.columns = mapping.columns;
-    this.derived = mapping.columns.filter((column) => 'derive' in column);
+    this.derived = mapping.columns.filter((column): column is Derived => 'derive' in column);
+    this.takesNext = this.derived.some((column) => 'from' in column);
+    this.ahead = (this.takesNext ? 1 : 0) + (this.derived.some((column) => !('from' in column)) ? 1 : 0);
     this.sizes = mapping.sources.map((source) => (source.kind === 'vector' ? source.size : 0));
     this.ledger = ledger;
+    this.spans = spans;
   }
 
-  /** Takes one row, values by source; gives the frame that is complete now, if any. */
-  add(
+  /** Takes one row, values by source; gives the frames that are complete now. */
+  *add(
     row: Row,
     values: readonly (FeatureValue | undefined)[],
     decisions: readonly Decision[],
-  ): AlignedFrame | undefined {
+  ): Generator<AlignedFrame> {
     const assembled = new Map<string, FeatureValue>();
     for (const column of this.columns) {
       if ('sources' in column) assembled.set(column.feature, this.join(column.sources, values));
     }
-    if (this.derived.length === 0) return this.emit(row, assembled);
-    const next: Pending = { row, values: assembled, kept: this.keep(decisions) };
-    const frame = this.complete(next);
-    this.pending = next;
-    return frame;
+    if (this.ahead === 0) {
+      yield this.emit(row, assembled);
+      return;
+    }
+    if (this.pending[0] && this.pending[0].row.episode !== row.episode) yield* this.end();
+    this.pending.push({ row, values: assembled, kept: this.keep(decisions) });
+    if (this.pending.length > this.ahead) yield this.complete(false);
   }
 
-  /** There is no row after the last one that was added. */
-  end(): void {
-    this.complete(undefined);
-    this.pending = undefined;
+  /** No row of the current episode is to come; gives the frames that were waiting. */
+  *end(): Generator<AlignedFrame> {
+    const { takesNext } = this;
+    const last = takesNext ? 2 : 1;
+    while (this.pending.length >= last) yield this.complete(this.pending.length === last);
+    const left = this.pending.shift();
+    if (!left) return;
+    this.derivedRows += 1;
+    this.drop(left);
   }
 
-  /** The pending frame with the values of its successor; left out when the successor is of another episode. */
-  private complete(next: Pending | undefined): AlignedFrame | undefined {
-    const { pending } = this;
-    if (!pending) return undefined;
-    for (const sample of pending.kept) this.ledger.drop(sample);
-    if (next?.row.episode !== pending.row.episode) {
-      this.derivedRows += 1;
-      return undefined;
+  /** Gives out the first pending row; `done`: it is the last one of its episode. */
+  private complete(done: boolean): AlignedFrame {
+    const [first, next] = this.pending as [Pending, Pending | undefined];
+    this.pending.shift();
+    for (const column of this.derived) {
+      if (!('from' in column)) {
+        const success = column.derive === 'done' || this.spans[first.row.episode]?.success === true;
+        first.values.set(column.feature, Float64Array.of(done && success ? 1 : 0));
+        continue;
+      }
+      const now = vectorOf(first.values, column.from);
+      const then = vectorOf(next?.values, column.from);
+      const value = column.derive === 'next' ? then : then.map((part, i) => part - (now[i] ?? 0));
+      first.values.set(column.feature, value);
     }
-    for (const { feature, derive, from } of this.derived) {
-      const now = vectorOf(pending.values, from);
-      const then = vectorOf(next.values, from);
-      pending.values.set(feature, derive === 'next' ? then : then.map((value, i) => value - (now[i] ?? 0)));
-    }
-    return this.emit(pending.row, pending.values);
+    this.drop(first);
+    return this.emit(first.row, first.values);
   }
 
   private keep(decisions: readonly Decision[]): HeldSample[] {
     const kept = decisions.flatMap((decision) => (decision.kind === 'one' ? [decision.sample] : []));
     for (const sample of kept) this.ledger.keep(sample);
     return kept;
+  }
+
+  private drop({ kept }: Pending): void {
+    for (const sample of kept) this.ledger.drop(sample);
   }
 
   private emit({ time, episode }: Row, values: ReadonlyMap<string, FeatureValue>): AlignedFrame {
@@ -105,8 +129,8 @@ function valueOf(value: FeatureValue | undefined): FeatureValue {
   return value;
 }
 
-function vectorOf(values: ReadonlyMap<string, FeatureValue>, key: string): Float64Array {
-  const value = values.get(key);
+function vectorOf(values: ReadonlyMap<string, FeatureValue> | undefined, key: string): Float64Array {
+  const value = values?.get(key);
   if (value instanceof Float64Array) return value;
   throw new TypeError(`${key} is no vector`);
 }

@@ -19,9 +19,9 @@ export class TimelineScan {
     this.sources = mapping.sources.map(({ clock }) => new SourceScan(clock, nanoseconds(config.reorder)));
   }
 
-  /** One sample, in the order of the recording. `time` is by the source's clock. */
-  add(source: number, time: bigint, logTime: bigint): void {
-    this.sourceAt(source).add(time, logTime);
+  /** One sample, in the order of the recording. `time` is by the source's clock. Returns whether it is in time. */
+  add(source: number, time: bigint, logTime: bigint): boolean {
+    return this.sourceAt(source).add(time, logTime);
   }
 
   /** A message without the time that the source's clock asks for; counted as late. */
@@ -75,9 +75,9 @@ class SourceScan {
     this.order = new ArrivalOrder(clock, window);
   }
 
-  add(time: bigint, logTime: bigint): void {
+  add(time: bigint, logTime: bigint): boolean {
     const before = this.order.newest;
-    if (!this.order.accept(time)) return;
+    if (!this.order.accept(time)) return false;
     const lag = logTime - time;
     if (before === undefined) {
       this.first = time;
@@ -90,6 +90,7 @@ class SourceScan {
       if (before - time > this.backward) this.backward = before - time;
     }
     this.count += 1;
+    return true;
   }
 
   addUnstamped(): void {

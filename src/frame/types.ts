@@ -144,8 +144,21 @@ export type ConcatSetting = {
   readonly align?: AlignSetting | undefined;
 };
 
-/** A vector made from the rows of another: the next row's value, or the difference to it. */
-export type DeriveSetting = { readonly derive: 'next' | 'delta'; readonly from: string };
+/** A field of a topic that is not a feature. */
+export type TopicField = {
+  readonly topic: string;
+  readonly field: string;
+  readonly clock?: Clock | undefined;
+};
+
+/**
+ * A column made from the rows: the next row's value of a vector, or the difference to it; whether the row is the last
+ * of its episode; whether it is the last of an episode that succeeded.
+ */
+export type DeriveSetting =
+  | { readonly derive: 'next' | 'delta'; readonly from: string }
+  | { readonly derive: 'done' }
+  | { readonly derive: 'success'; readonly from: TopicField | { readonly metadata: string } };
 
 export type FeatureSetting = CameraSetting | ConcatSetting | DeriveSetting | SourceSetting;
 
@@ -163,11 +176,7 @@ export type FrameConfig = {
   readonly align: AlignSetting;
   readonly video: { readonly pix_fmt: string };
   readonly episodes: {
-    readonly split:
-      | 'none'
-      | { readonly gap: number }
-      | { readonly topic: string; readonly field: string }
-      | { readonly marks: string };
+    readonly split: 'none' | { readonly gap: number } | TopicField | { readonly marks: string };
   };
   readonly trim?: { readonly feature: string; readonly threshold: number; readonly keep: number } | undefined;
   readonly tolerate: { readonly late: number; readonly early_end: number };
@@ -219,7 +228,8 @@ export type Source = SourceBase &
 /** How one feature is put together from sources (by index, in order), or from another feature's rows. */
 export type Column =
   | { readonly feature: string; readonly sources: readonly number[] }
-  | { readonly feature: string; readonly derive: 'next' | 'delta'; readonly from: string };
+  | { readonly feature: string; readonly derive: 'next' | 'delta'; readonly from: string }
+  | { readonly feature: string; readonly derive: 'done' | 'success' };
 
 /** A config resolved against one recording. */
 export type Mapping = {
@@ -261,6 +271,8 @@ export type EpisodeSpan = {
   readonly start: bigint;
   readonly end: bigint;
   readonly task: string;
+  /** Set when the config asks for `next.success`. */
+  readonly success?: boolean;
 };
 
 /** One sample on its way to a row. */

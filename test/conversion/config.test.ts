@@ -114,7 +114,7 @@ episodes: {split: {gap: -1}}
     "- line 9, column 3, /features/a~1b: expected a key without '/', found 'a/b': LeRobot joins names with it",
     "- line 9, column 30, /features/a~1b/concat/0/field: field path 'a[3:1]': [3:1] is empty: the end is exclusive",
     '- line 9, column 49, /features/a~1b/concat/1/topic: expected a text, found the number 3',
-    "- line 10, column 12, /features/action/derive: expected 'next' or 'delta', found the text 'nxt'; nearest: next",
+    "- line 10, column 12, /features/action/derive: expected 'next' or 'delta' or 'done' or 'success', found the text 'nxt'; nearest: next",
     "- line 11, column 3, /features/index: 'index' is a column that every dataset has by itself: choose another key",
     '- line 13, column 20, /episodes/split/gap: expected more than 0, found the number -1',
   ]) {
@@ -208,6 +208,37 @@ test('an encoder name is one word', refused, { s: vector }, /\/video\/codec: exp
 });
 test('an argument is no preset', refused, { s: vector }, /\/video\/preset: expected/, {
   video: { preset: '-vf' },
+});
+
+test(
+  'a marks file lies beside its recording',
+  refused,
+  { s: vector },
+  /expected a file name without folders/,
+  {
+    episodes: { split: { marks: '../../etc/passwd' } },
+  },
+);
+
+test('episodes may be cut and ended by topics, metadata and marks', (t) => {
+  const config = parseDatasetConfig({
+    fps: 30,
+    features: {
+      s: vector,
+      'next.done': { derive: 'done' },
+      'next.success': { derive: 'success', from: { metadata: 'episode.success' } },
+    },
+    task: { topic: '/task', field: 'data', clock: 'log' },
+    episodes: { split: { marks: '{name}.json' } },
+  });
+  t.deepEqual(Object.keys(config.features), ['s', 'next.done', 'next.success']);
+  t.deepEqual(
+    configFaults({ ...config, episodes: { split: { topic: '/e', field: 'data', clock: 'log' } } }),
+    [],
+  );
+  t.deepEqual(configFaults({ ...config, features: { s: vector, d: { derive: 'done', from: 's' } } }), [
+    { pointer: '/features/d/from', detail: "unknown key 'from'; there is: derive" },
+  ]);
 });
 
 test('odd sizes are fine where colour is not subsampled, or the result is even', (t) => {

@@ -351,7 +351,7 @@ test('all topics that a config reads are named: features, timeline, task, episod
     task: { topic: '/task', field: 'data' },
     episodes: { split: { topic: '/e', field: 'data' } },
   });
-  t.deepEqual([...topicsOf(config)], ['/a', '/b', '/c', '/t', '/task', '/e']);
+  t.deepEqual([...topicsOf(config)], ['/a', '/b', '/c', '/t', '/e', '/task']);
 });
 
 test('a reference topic is the source of a feature that reads it, else a source of its own', (t) => {
