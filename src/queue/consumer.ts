@@ -8,7 +8,7 @@ import { type EpisodeSetting, runEpisode } from './episode.ts';
 import { isFinal, kindOf, reasonOf } from './failures.ts';
 import { episodeJobSchema, type EpisodeResult, type JobKind, jobKinds, QUEUES } from './jobs.ts';
 import { jitteredBackoff } from './options.ts';
-import { countOutcome, recordEnd, secondsOf, zeroOutcomes } from './outcomes.ts';
+import { countOutcome, recordEnd, secondsOf } from './outcomes.ts';
 import { type PlannerSetting, runDataset } from './planner.ts';
 import { type ActiveListener, RunningJobs } from './running.ts';
 import { listenForStops } from './stops.ts';
@@ -123,7 +123,10 @@ export class Consumer {
     worker.on('lockRenewalFailed', (jobIds) => {
       for (const jobId of jobIds) this.#running.stop(queue, jobId, 'lock-lost');
     });
-    worker.on('stalled', (jobId) => log.warn({ queue, jobId }, 'job had lost its worker and waits again'));
+    worker.on('stalled', (jobId) => {
+      this.#options.context.metrics.job.stalled.inc();
+      log.warn({ queue, jobId }, 'job had lost its worker and waits again');
+    });
     worker.on('completed', (job, result) => this.#completed(kind, job, result));
     worker.on('failed', (job) => {
       if (!job) return;
@@ -152,7 +155,11 @@ export class Consumer {
 
   async #episode(log: Log, job: Job, token: string, signal: AbortSignal): Promise<EpisodeResult> {
     const data = episodeJobSchema.safeParse(job.data);
-    if (data.success) zeroOutcomes(this.#options.context.metrics.conversion, data.data.datasetId);
+    const { metrics } = this.#options.context;
+    if (data.success) metrics.conversion.expectDataset(data.data.datasetId);
+    if (job.attemptsStarted === 1 && job.processedOn !== undefined) {
+      metrics.job.wait.observe(Math.max(0, job.processedOn - job.timestamp) / 1000);
+    }
     const { openOutput, convert, scratch, context } = this.#options;
     const { store } = this.#client;
     const result = await runEpisode(
@@ -202,6 +209,7 @@ export class Consumer {
     log: Log,
   ): Promise<Error> {
     const { queue } = jobKinds[kind];
+    const metrics = this.#options.context.metrics.job;
     const error = toError(thrown);
     if (['DelayedError', 'WaitingError', 'WaitingChildrenError'].includes(error.name)) {
       this.#running.end({ queue, jobId: job.id ?? '' });
@@ -215,11 +223,15 @@ export class Consumer {
     if (canceled?.reason === 'shutdown') {
       log.info({}, 'job handed back');
       await job.moveToWait(token);
+      metrics.requeued.inc({ reason: 'shutdown' });
+      if (kind === 'episode') metrics.attempts.inc({ outcome: 'requeued' });
       this.#running.end({ queue, jobId: job.id ?? '' });
       return new WaitingError();
     }
     if (canceled?.reason === 'lock-lost') {
       log.warn({}, 'job stopped: its lock was lost, another worker may have it');
+      metrics.lockLost.inc();
+      if (kind === 'episode') metrics.attempts.inc({ outcome: 'lost' });
       this.#running.end({ queue, jobId: job.id ?? '' });
       return new Error('lock lost', { cause: thrown });
     }
@@ -254,11 +266,10 @@ export class Consumer {
     if (kind === 'episode') {
       const parsed = jobKinds.episode.result.parse(result);
       const { datasetId } = jobKinds.episode.data.parse(job.data);
-      countOutcome(this.#options.context.metrics.conversion, datasetId, {
-        state: parsed.outcome,
-        frames: parsed.frames,
-        seconds: secondsOf(job),
-      });
+      const { metrics } = this.#options.context;
+      const end = { state: parsed.outcome, frames: parsed.frames, seconds: secondsOf(job) };
+      countOutcome(metrics.conversion, datasetId, end);
+      metrics.job.attempts.inc({ outcome: parsed.outcome });
       this.#options.onOutcome?.();
     }
     this.#running.end({ queue: jobKinds[kind].queue, jobId: job.id ?? '' });
@@ -267,7 +278,11 @@ export class Consumer {
   /** After a try that failed; terminal when the queue says so. */
   async #failed(kind: JobKind, job: Job): Promise<void> {
     try {
-      if (!job.finishedOn) return;
+      const { metrics } = this.#options.context;
+      if (!job.finishedOn) {
+        if (kind === 'episode') metrics.job.attempts.inc({ outcome: 'retried' });
+        return;
+      }
       const state = job.failedReason === 'cancelled' ? 'cancelled' : 'failed';
       // The queue gives jobs up (stalled or started too often) without running them: nobody has recorded those.
       if (job.deferredFailure || job.attemptsStarted > MAX_STARTS) {
@@ -275,11 +290,9 @@ export class Consumer {
       }
       if (kind === 'episode') {
         const data = jobKinds.episode.data.safeParse(job.data);
-        countOutcome(this.#options.context.metrics.conversion, data.data?.datasetId ?? 'unknown', {
-          state,
-          frames: 0,
-          seconds: secondsOf(job),
-        });
+        const end = { state, frames: 0, seconds: secondsOf(job) } as const;
+        countOutcome(metrics.conversion, data.data?.datasetId ?? 'unknown', end);
+        metrics.job.attempts.inc({ outcome: state });
         this.#options.onOutcome?.();
       }
     } catch (thrown) {

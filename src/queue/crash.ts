@@ -1,6 +1,6 @@
 import { type Job, type Queue, UnrecoverableError } from 'bullmq';
 import type { Log } from '../conversion/types.ts';
-import type { ConversionMetrics } from '../metrics/conversion.ts';
+import type { Metrics } from '../metrics/index.ts';
 import type { QueueClient } from './client.ts';
 import { episodeJobSchema, episodeResultSchema, QUEUES, splitEpisodeJobId } from './jobs.ts';
 import { countOutcome, recordEnd, secondsOf } from './outcomes.ts';
@@ -16,7 +16,7 @@ export type CrashOutcome = 'given-back' | 'given-up' | 'had-ended' | 'not-held';
 
 export type CrashSetting = {
   readonly client: QueueClient;
-  readonly metrics: ConversionMetrics;
+  readonly metrics: Pick<Metrics, 'conversion' | 'job'>;
   readonly log: Log;
 };
 
@@ -40,6 +40,7 @@ export async function failCrashedJob(
   const limit = active.queue === QUEUES.episode ? EPISODE_CRASHES : DATASET_CRASHES;
   if (crashes < limit) {
     await job.moveToWait(active.token);
+    setting.metrics.job.requeued.inc({ reason: 'crash' });
     log.warn({ jobId: active.jobId, how, crashes }, 'job of a dead worker waits again');
     return 'given-back';
   }
@@ -62,7 +63,7 @@ async function giveUp(
   if (active.queue === QUEUES.episode) {
     const { datasetId } = episodeJobSchema.parse(job.data);
     await recordEnd(client.store, job, datasetId, { state: 'failed', reason, counts: false });
-    countOutcome(metrics, datasetId, { state: 'failed', frames: 0, seconds: secondsOf(job) });
+    countOutcome(metrics.conversion, datasetId, { state: 'failed', frames: 0, seconds: secondsOf(job) });
     return;
   }
   const run = await client.store.run(active.jobId);
@@ -75,7 +76,7 @@ async function endedUncounted({ metrics }: CrashSetting, active: ActiveJob, job:
   if (active.queue !== QUEUES.episode) return 'had-ended';
   const { datasetId } = episodeJobSchema.parse(job.data);
   const result = episodeResultSchema.safeParse(job.returnvalue);
-  countOutcome(metrics, datasetId, {
+  countOutcome(metrics.conversion, datasetId, {
     state: result.success ? result.data.outcome : job.failedReason === 'cancelled' ? 'cancelled' : 'failed',
     frames: result.success ? result.data.frames : 0,
     seconds: secondsOf(job),

@@ -1,7 +1,7 @@
 import type { Job } from 'bullmq';
 import type { ConversionMetrics } from '../metrics/conversion.ts';
 import { type EpisodeResult, splitEpisodeJobId } from './jobs.ts';
-import { TERMINAL, type DatasetStore, type Outcome, type Terminal } from './store.ts';
+import type { DatasetStore, Outcome, Terminal } from './store.ts';
 
 /** Counts a recording's end: exactly once, by whoever moved the job to its terminal state. */
 export function countOutcome(
@@ -10,15 +10,13 @@ export function countOutcome(
   end: { readonly state: Terminal; readonly frames: number; readonly seconds: number | undefined },
 ): void {
   metrics.episodesProcessed.inc({ dataset_id: datasetId, status: end.state });
-  if (end.state === 'completed') metrics.framesProcessed.inc(end.frames);
+  if (end.state === 'completed') {
+    metrics.framesProcessed.inc(end.frames);
+    metrics.lastSuccess.setToCurrentTime();
+  }
   if ((end.state === 'completed' || end.state === 'failed') && end.seconds !== undefined) {
     metrics.episodeDuration.observe(end.seconds);
   }
-}
-
-/** Makes every status of a dataset visible as 0, so that the first outcome shows as an increase. */
-export function zeroOutcomes(metrics: ConversionMetrics, datasetId: string): void {
-  for (const status of TERMINAL) metrics.episodesProcessed.inc({ dataset_id: datasetId, status }, 0);
 }
 
 /** Seconds since the last try of a job began. */

@@ -254,15 +254,11 @@ async function publish(
     const reason = `${absent} of ${absent + keys.length} recordings were not converted and the config says publish: complete`;
     return { state: 'failed', ...nothing, reason };
   }
-  const result = await setting.finalize(
-    { datasetId: run.datasetId, runId: run.runId, config: run.config, keys },
-    {
-      ...setting.context,
-      output,
-      scratch: join(setting.scratch, `${run.runId}-finalize-${job.attemptsStarted}-${process.pid}`),
-      log: setting.log,
-      signal,
-    },
+  const request = { datasetId: run.datasetId, runId: run.runId, config: run.config, keys };
+  const scratch = join(setting.scratch, `${run.runId}-finalize-${job.attemptsStarted}-${process.pid}`);
+  const context = { ...setting.context, output, scratch, log: setting.log, signal };
+  const result = await setting.context.metrics.conversion.timeStage('finalize', () =>
+    setting.finalize(request, context),
   );
   return { state: absent > 0 ? 'partial' : 'completed', episodes: result.episodes, frames: result.frames };
 }

@@ -60,7 +60,8 @@ export const mergeEntries = script(`
       entry.task = ARGV[i + 2] ~= '' and ARGV[i + 2] or nil
       local outcome = redis.call('HGET', KEYS[4], key)
       if outcome then
-        redis.call('HINCRBY', KEYS[1], 'frames', -cjson.decode(outcome).frames)
+        local frames = cjson.decode(outcome).frames
+        if frames > 0 then redis.call('HINCRBY', KEYS[1], 'frames', -frames) end
         redis.call('HDEL', KEYS[4], key)
         for k = 5, 8 do redis.call('ZREM', KEYS[k], key) end
       end

@@ -170,7 +170,7 @@ test('the job of a worker that died goes back at once, and after the second deat
   await rig.enqueue('crash', ['good-1.mcap']);
   await rig.until('crash', (status) => status.episodes.active === 1);
   const { client } = rig.producer;
-  const setting = { client, metrics: dead.consumerMetrics, log: silent };
+  const setting = { client, metrics: dead.metrics, log: silent };
   const [job] = held;
   if (!job) return t.fail('no job was announced');
   t.is(await failCrashedJob(setting, job, 'SIGKILL'), 'given-back');

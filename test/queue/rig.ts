@@ -111,7 +111,7 @@ export class Rig {
       ...overrides,
     });
     this.#consumers.push(consumer);
-    return { consumer, registry, consumerMetrics: metrics.conversion };
+    return { consumer, registry, metrics };
   }
 
   async close(): Promise<void> {
