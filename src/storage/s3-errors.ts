@@ -97,11 +97,12 @@ function judge({ name, code, status, message }: Failure): { reason: StorageReaso
   const is = (set: ReadonlySet<string>) => set.has(name) || set.has(code);
   if (is(CHECKSUM) || /checksum mismatch/i.test(message)) return { reason: 'checksum', retryable: true };
   if (is(THROTTLED) || status === 429) return { reason: 'throttled', retryable: true };
+  // by code: the SDK names a reset connection TimeoutError too
+  if (NETWORK.has(code)) return { reason: 'network', retryable: true };
   if (is(TIMEOUT) || status === 408) return { reason: 'timeout', retryable: true };
   if (status >= 500) return { reason: 'server_error', retryable: true };
-  if (is(NETWORK) || /socket hang up|aborted|deserialization error/i.test(message)) {
-    return { reason: 'network', retryable: true };
-  }
+  const cutOff = status < 400 && /socket hang up|^aborted$|deserialization error/i.test(message);
+  if (NETWORK.has(name) || cutOff) return { reason: 'network', retryable: true };
   return { reason: 'other', retryable: is(CONFLICT) };
 }
 

@@ -63,7 +63,12 @@ export async function putObject(
         await send();
       }
     }
-    const found = await headObject(to);
+    let found = await headObject(to);
+    if (found?.sha256 !== sha256 && options.ifAbsent === undefined && options.ifMatch === undefined) {
+      // an upload of other bytes was continued that differed only in parts the store did not hold yet
+      await send();
+      found = await headObject(to);
+    }
     if (found?.size === source.size && found.sha256 === sha256) return { ...found, sha256 };
     throw new StorageError(
       `expected ${source.size} bytes with sha256 ${sha256} at ${url} after writing, found ${

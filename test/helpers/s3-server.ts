@@ -7,7 +7,7 @@ import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
+import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import type { S3Settings } from '../../src/storage/types.ts';
 
 const run = promisify(execFile);
@@ -160,6 +160,8 @@ async function start(
       if (child.exitCode !== null) throw new Error(`${name} ended with status ${child.exitCode}:\n${output}`);
       try {
         await client.send(new CreateBucketCommand({ Bucket: bucket }));
+        // the first write makes SeaweedFS lay out its volumes, which takes seconds
+        await client.send(new PutObjectCommand({ Bucket: bucket, Key: 'warm-up', Body: 'x' }));
         break;
       } catch (cause) {
         if (Date.now() > deadline) throw new Error(`${name} does not answer:\n${output}`, { cause });

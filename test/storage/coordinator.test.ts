@@ -9,6 +9,7 @@ import { createUploadMetrics } from '../../src/metrics/upload.ts';
 import { UploadCoordinator, type UploadCoordinatorOptions } from '../../src/storage/coordinator.ts';
 import { LocalStorage } from '../../src/storage/local.ts';
 import type { PutBody, PutOptions, PutResult, UploadFile, UploadProgress } from '../../src/storage/types.ts';
+import { sample } from '../helpers/samples.ts';
 import { tempFolder } from './temp-folder.ts';
 
 const text = (value: string) => ({ bytes: new TextEncoder().encode(value) });
@@ -16,22 +17,6 @@ const parquet = (key: string, value: string): UploadFile => ({ key, type: 'parqu
 
 function metricsOn(registry: Registry) {
   return { storage: createStorageMetrics(registry), upload: createUploadMetrics(registry) };
-}
-
-/** A sample of the registry by name and labels. */
-async function sample(
-  registry: Registry,
-  name: string,
-  labels: Record<string, string> = {},
-): Promise<number> {
-  for (const metric of await registry.getMetricsAsJSON()) {
-    for (const value of metric.values) {
-      const at = 'metricName' in value ? value.metricName : metric.name;
-      if (at !== name) continue;
-      if (Object.entries(labels).every(([label, is]) => value.labels[label] === is)) return value.value;
-    }
-  }
-  throw new Error(`no sample ${name} ${JSON.stringify(labels)}`);
 }
 
 /** A real folder whose `put` first fails as often as planned; knows how many run at once. */
