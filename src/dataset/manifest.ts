@@ -133,3 +133,13 @@ function checked(value: unknown, name: string): EpisodeManifest {
   }
   return result.data as unknown as EpisodeManifest;
 }
+
+/** Paths and lengths of the files a manifest names; undefined when the bytes are no manifest. */
+export function manifestFiles(bytes: Uint8Array): readonly { path: string; bytes: number }[] | undefined {
+  try {
+    return parseManifest(bytes, 'manifest').files;
+  } catch (error) {
+    if (error instanceof InputError) return undefined;
+    throw error;
+  }
+}
