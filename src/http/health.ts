@@ -1,7 +1,7 @@
 import Router from '@koa/router';
 import { budgeted, type Reading } from './probe.ts';
 
-/** What Redis answered. `policy` and `aof` are null where the server does not tell (managed services). */
+/** What Redis answered. `policy` is null or `unknown`, `aof` null, where it does not tell (managed services). */
 export type RedisReading = {
   readonly ok: boolean;
   readonly latencyMs: number;
@@ -172,7 +172,7 @@ export function healthRouter(health: ReturnType<typeof createHealth>): Router {
 }
 
 function keepsEverything(reading: RedisReading): boolean {
-  return reading.policy === null || reading.policy === 'noeviction';
+  return reading.policy === null || reading.policy === 'unknown' || reading.policy === 'noeviction';
 }
 
 function redisCheck(reading: Reading<RedisReading>): CheckReport {

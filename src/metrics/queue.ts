@@ -4,7 +4,7 @@ import { catalogue } from './catalogue.ts';
 import { gauge } from './define.ts';
 import { QUEUE_STATES } from './definition.ts';
 
-/** One poll of what the pod depends on. `policy` and `aof` are null where Redis does not tell. */
+/** One poll of what the pod depends on. `policy` is null or `unknown`, `aof` null, where Redis does not tell. */
 export type DependencyReading = {
   readonly redis: {
     readonly latencyMs: number;
@@ -67,7 +67,9 @@ export function startQueuePolling(
       metrics.up.set(1);
       metrics.ping.set(reading.redis.latencyMs / 1000);
       const { policy, aof } = reading.redis;
-      metrics.configOk.set((policy === null || policy === 'noeviction') && aof !== false ? 1 : 0);
+      metrics.configOk.set(
+        (policy === null || policy === 'unknown' || policy === 'noeviction') && aof !== false ? 1 : 0,
+      );
       for (const queue of reading.queues) {
         for (const state of QUEUE_STATES) {
           metrics.jobs.set({ queue: queue.name, state }, queue.counts[state] ?? 0);

@@ -20,8 +20,12 @@ export type SnapshotOptions = {
 
 /** Pushing of snapshots. */
 export type Snapshots = {
-  /** Pushes what is counted by now and resolves once it is written to the channel (or the channel is gone). */
-  flush(): Promise<void>;
+  /**
+   * Pushes what is counted by now and resolves once it is written to the channel (or the channel is gone).
+   * `carry` travels in the same message, so that a process that is killed has said both or neither: what it counted
+   * for a job, and that the job needs no counting any more.
+   */
+  flush(carry?: object): Promise<void>;
   /** Stops the interval and pushes a last time; call before the process exits. */
   stop(): Promise<void>;
 };
@@ -35,6 +39,7 @@ export function startSnapshots(
   overflowCounter(registry);
   let newestRequest = 0;
   let closed: Readonly<Record<string, readonly string[]>> = {};
+  let carried: object[] = [];
   let running: Promise<void> | undefined;
   let next: Promise<void> | undefined;
 
@@ -47,8 +52,10 @@ export function startSnapshots(
     } catch {
       failed.add('refresh');
     }
+    const carry = carried;
+    carried = [];
     const metrics = await readMetrics(registry, failed);
-    await send(channel, { type: 'roboflow:metrics', answers, metrics, failed: [...failed] });
+    await send(channel, { type: 'roboflow:metrics', answers, metrics, failed: [...failed], carry });
   };
 
   // one snapshot at a time, so that an older one never follows a newer one; calls in between share the next
@@ -78,7 +85,10 @@ export function startSnapshots(
   timer.unref();
   void push();
   return {
-    flush: push,
+    flush(carry) {
+      if (carry !== undefined) carried.push(carry);
+      return push();
+    },
     async stop() {
       clearInterval(timer);
       await push();

@@ -20,12 +20,13 @@ export type MetricJson = {
   readonly values: readonly SeriesJson[];
 };
 
-/** Worker to primary. `failed` names metrics that could not be read this time. */
+/** Worker to primary. `failed` names metrics that could not be read this time; `carry` is what was flushed along. */
 export type SnapshotMessage = {
   readonly type: 'roboflow:metrics';
   readonly answers: number;
   readonly metrics: readonly unknown[];
   readonly failed: readonly string[];
+  readonly carry?: readonly unknown[];
 };
 
 /** Primary to worker. `admitted` lists, once a label's budget is used up, the values that have it. */

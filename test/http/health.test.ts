@@ -83,7 +83,7 @@ const states: [string, Partial<HealthProbes>, Expected][] = [
   ],
   [
     'Redis tells neither',
-    { redis: async () => ({ ...REDIS, policy: null, aof: null }) },
+    { redis: async () => ({ ...REDIS, policy: 'unknown', aof: null }) },
     { health: [200, 'ok'], live: 200, ready: 200 },
   ],
   [
@@ -172,10 +172,14 @@ test('a probe that hangs costs its budget once, and the last values are shown wi
   }
 });
 
-test('liveness answers while Redis hangs', async (t) => {
-  const get = await serve(t, { redis: () => new Promise(() => undefined) }, 100);
-  const start = performance.now();
+test('liveness does not wait for Redis', async (t) => {
+  const get = await serve(t, { redis: () => new Promise(() => undefined) });
+  let answered = false;
+  const ready = get('/readyz').then((answer) => {
+    answered = true;
+    return answer;
+  });
   t.is((await get('/livez')).code, 200);
-  t.true(performance.now() - start < 90);
-  t.is((await get('/readyz')).code, 503);
+  t.false(answered, 'readiness still waits');
+  t.is((await ready).code, 503);
 });

@@ -4,6 +4,7 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import { ClusterMetrics } from '../../src/metrics/cluster.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
 import { createExposition } from '../../src/metrics/server.ts';
+import type { MetricJson } from '../../src/metrics/snapshot.ts';
 import { createPool, cumulative, valueOf } from './pool.ts';
 
 const FRAMES = 'roboflow_frames_processed_total';
@@ -124,6 +125,23 @@ test('a stopped worker does not hold up a scrape, and killing it then keeps its 
   t.is(valueOf(text, 'roboflow_cluster_workers_missing'), 1);
   await pool.kill(worker);
   t.is(valueOf(await pool.text(), FRAMES), 10);
+});
+
+test('what is carried by a flush arrives in the message that has the counts, and only once', async (t) => {
+  const pool = createPool(t);
+  const worker = await pool.fork();
+  const told: { frames: number | undefined; carry: unknown[] }[] = [];
+  worker.on('message', (message: { type?: string; metrics?: MetricJson[]; carry?: unknown[] }) => {
+    if (message.type !== 'roboflow:metrics') return;
+    const frames = message.metrics?.find(({ name }) => name === FRAMES)?.values[0]?.value;
+    told.push({ frames, carry: message.carry ?? [] });
+  });
+  await pool.order(worker, { do: 'end-job', frames: 7 });
+  await pool.text();
+  t.deepEqual(told, [
+    { frames: 7, carry: [{ ended: 7 }] },
+    { frames: 7, carry: [] },
+  ]);
 });
 
 test('what cannot be read in a worker is counted and leaves the rest alone', async (t) => {

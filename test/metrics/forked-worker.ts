@@ -6,6 +6,7 @@ import { startSnapshots } from '../../src/metrics/snapshot-push.ts';
 /** What a test may ask; each order but `block` and `die` is answered by its `id` when it is done. */
 export type Order = { readonly id: number } & (
   | { readonly do: 'count'; readonly frames: number; readonly datasets?: readonly string[] }
+  | { readonly do: 'end-job'; readonly frames: number }
   | { readonly do: 'observe'; readonly seconds: number }
   | { readonly do: 'block'; readonly ms: number }
   | { readonly do: 'bad-gauge' | 'bad-collect' | 'no-aggregator' | 'break' | 'flush' | 'leave' | 'die' }
@@ -27,6 +28,9 @@ async function obey(order: Order): Promise<void> {
       metrics.conversion.expectDataset(dataset);
       metrics.conversion.episodesProcessed.inc({ dataset_id: dataset, status: 'completed' });
     }
+  } else if (order.do === 'end-job') {
+    metrics.conversion.framesProcessed.inc(order.frames);
+    await snapshots.flush({ ended: order.frames });
   } else if (order.do === 'observe') {
     metrics.conversion.episodeDuration.observe(order.seconds);
     metrics.conversion.lastSuccess.set(1000 + order.seconds);
