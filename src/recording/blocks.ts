@@ -2,7 +2,7 @@ import { InputError, throwIfAborted } from '../errors.ts';
 import { ExtentReader } from './extents.ts';
 import type { Extent } from './extents.ts';
 import { MinHeap } from './min-heap.ts';
-import type { ByteSource, Channel, Message } from './types.ts';
+import type { ByteSource, Channel, Message, TopicRange } from './types.ts';
 
 /** Messages that are stored, and therefore read, together: an MCAP or bag chunk. Times are log times in ns. */
 export type Block = Extent & {
@@ -10,6 +10,8 @@ export type Block = Extent & {
   readonly end: bigint;
   /** Ids of the channels in it, when the file says so. */
   readonly channelIds?: ReadonlySet<number>;
+  /** Of its messages by channel id, when known already. */
+  readonly ranges?: ReadonlyMap<number, TopicRange>;
 };
 
 /** One message inside a block's content. */

@@ -5,19 +5,13 @@ import { hex, jpegSize, pngHeader } from './image-format.ts';
 import { rawPicture } from './raw-image.ts';
 import type { Channel, Picture } from './types.ts';
 
-/** Message types that hold one picture, by plain name. */
-const PICTURE_TYPES: ReadonlySet<string> = new Set([
-  'sensor_msgs/Image',
-  'sensor_msgs/CompressedImage',
-  'foxglove.RawImage',
-  'foxglove.CompressedImage',
-  'foxglove_msgs/RawImage',
-  'foxglove_msgs/CompressedImage',
-]);
+/** Last parts of the names of message types that hold one picture: ROS's own, foxglove's, and those made after them. */
+const PICTURE_TYPES: ReadonlySet<string> = new Set(['Image', 'CompressedImage', 'RawImage']);
 
 /** Whether messages of this channel hold pictures that `toPicture` reads. */
 export function isPictureSchema(channel: Channel): boolean {
-  return PICTURE_TYPES.has(plainTypeName(channel.schema.name));
+  const name = plainTypeName(channel.schema.name).split(/[/.]/).at(-1);
+  return name !== undefined && PICTURE_TYPES.has(name);
 }
 
 /**
@@ -49,10 +43,7 @@ function pictureOf(decoded: unknown): Picture {
       data,
     });
   }
-  if (typeof message['format'] === 'string') return codedPicture(message['format'], data);
-  throw new InputError(
-    `expected a picture message with 'encoding' or 'format', found one with ${Object.keys(message).join(', ')}`,
-  );
+  return codedPicture(typeof message['format'] === 'string' ? message['format'] : '', data);
 }
 
 /** By the payload's own first bytes: the `format` text varies between drivers, and now and then is wrong. */

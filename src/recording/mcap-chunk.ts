@@ -1,5 +1,7 @@
 import { InputError } from '../errors.ts';
 import type { Block, BlockContent, Entry } from './blocks.ts';
+import { addToRange } from './channel-ranges.ts';
+import type { ChannelRanges } from './channel-ranges.ts';
 import { checkCrc } from './compression.ts';
 import type { Decompress } from './compression.ts';
 import {
@@ -12,16 +14,11 @@ import {
   recordAt,
 } from './mcap-records.ts';
 import type { ChannelRecord } from './mcap-records.ts';
-import type { Channel, Schema } from './types.ts';
-
-/** First and last log time and number of messages of one channel within a block. */
-export type ChannelRange = { readonly first: bigint; readonly last: bigint; readonly count: number };
+import type { Channel, Schema, TopicRange } from './types.ts';
 
 /** A chunk of an MCAP file, or a run of messages outside chunks. `offset` and `length` are those of the records. */
 export type McapBlock = Block & {
   readonly kind: 'chunk' | 'loose' | 'cut';
-  /** By channel id; undefined when only the message index tells. */
-  readonly ranges?: ReadonlyMap<number, ChannelRange>;
   /** Where the message index lies. */
   readonly index?: { readonly offset: number; readonly length: number };
 };
@@ -85,12 +82,8 @@ export function contentOf(
 }
 
 /** Adds the schemas and channels in a block's records to `catalogue`, and tells the ranges of its messages. */
-export function learnFrom(
-  block: McapBlock,
-  data: Uint8Array,
-  catalogue: Catalogue,
-): ReadonlyMap<number, ChannelRange> {
-  const ranges = new Map<number, ChannelRange>();
+export function learnFrom(block: McapBlock, data: Uint8Array, catalogue: Catalogue): ChannelRanges {
+  const ranges = new Map<number, TopicRange>();
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   walk(block, data, (opcode, body, offset) => {
     if (opcode === OPCODE.message) {
@@ -111,21 +104,6 @@ export function learnRecord(opcode: number, body: Uint8Array, catalogue: Catalog
     const channel = parseChannel(body);
     catalogue.channels.set(channel.id, channel);
   }
-}
-
-/** Counts one message of channel `id` logged at `time`. */
-export function addToRange(ranges: Map<number, ChannelRange>, id: number, time: bigint): void {
-  const range = ranges.get(id);
-  ranges.set(
-    id,
-    range
-      ? {
-          first: time < range.first ? time : range.first,
-          last: time > range.last ? time : range.last,
-          count: range.count + 1,
-        }
-      : { first: time, last: time, count: 1 },
-  );
 }
 
 function walk(

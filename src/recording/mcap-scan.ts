@@ -1,8 +1,9 @@
 import { InputError, throwIfAborted } from '../errors.ts';
 import { checkBlockLength } from './blocks.ts';
 import type { Decompress } from './compression.ts';
-import { addToRange, learnFrom, learnRecord, recordsOf } from './mcap-chunk.ts';
-import type { Catalogue, ChannelRange, McapBlock } from './mcap-chunk.ts';
+import { addToRange, spanOf } from './channel-ranges.ts';
+import { learnFrom, learnRecord, recordsOf } from './mcap-chunk.ts';
+import type { Catalogue, McapBlock } from './mcap-chunk.ts';
 import {
   MESSAGE_HEAD,
   OPCODE,
@@ -12,7 +13,7 @@ import {
   parseMetadata,
   recordHeadAt,
 } from './mcap-records.ts';
-import type { Loss, Recording } from './types.ts';
+import type { Loss, Recording, TopicRange } from './types.ts';
 import type { Window } from './window.ts';
 
 /** What an MCAP file holds, found in its summary or by walking through it. */
@@ -60,8 +61,8 @@ class Walk {
   readonly #contents: McapContents;
   readonly #options: ScanOptions;
   #chunk: McapBlock | undefined;
-  #indexed = new Map<number, ChannelRange>();
-  #loose: { start: number; end: number; ranges: Map<number, ChannelRange> } | undefined;
+  #indexed = new Map<number, TopicRange>();
+  #loose: { start: number; end: number; ranges: Map<number, TopicRange> } | undefined;
 
   constructor(window: Window, contents: McapContents, options: ScanOptions) {
     this.#window = window;
@@ -200,17 +201,4 @@ class Walk {
   async #bytes(offset: number, length: number): Promise<Uint8Array> {
     return this.#window.held(offset, length) ?? (await this.#window.at(offset, length));
   }
-}
-
-/** What the ranges of a block's channels say about the block. */
-function spanOf(
-  ranges: ReadonlyMap<number, ChannelRange>,
-): Pick<McapBlock, 'start' | 'end' | 'channelIds' | 'ranges'> {
-  let start: bigint | undefined;
-  let end: bigint | undefined;
-  for (const { first, last } of ranges.values()) {
-    if (start === undefined || first < start) start = first;
-    if (end === undefined || last > end) end = last;
-  }
-  return { start: start ?? 0n, end: end ?? 0n, channelIds: new Set(ranges.keys()), ranges };
 }

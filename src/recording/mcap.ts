@@ -4,12 +4,14 @@ import { loadDecompress } from './compression.ts';
 import type { Decompress } from './compression.ts';
 import { contentOf, learnFrom, recordsOf } from './mcap-chunk.ts';
 import type { McapBlock } from './mcap-chunk.ts';
-import { channelRanges } from './mcap-ranges.ts';
+import { channelRanges, timesOf } from './channel-ranges.ts';
+import type { ChannelRanges } from './channel-ranges.ts';
 import {
   MCAP_MAGIC,
   OPCODE,
   RECORD_HEAD,
   parseHeader,
+  parseMessageIndex,
   parseMetadata,
   recordAt,
   recordHeadAt,
@@ -17,16 +19,10 @@ import {
 import { scan } from './mcap-scan.ts';
 import type { McapContents } from './mcap-scan.ts';
 import { gapsIn, readEnd, readSummary } from './mcap-summary.ts';
+import type { OpenOptions } from './open-options.ts';
 import { byTopic, selectChannels } from './topics.ts';
-import type { Channel, Loss, Message, Recording, RecordingFile, TopicRange } from './types.ts';
+import type { ByteSource, Channel, Loss, Message, Recording, RecordingFile, TopicRange } from './types.ts';
 import { Window } from './window.ts';
-
-/** How a file is opened. */
-export type OpenOptions = {
-  /** Reads what is whole of a damaged file and reports the rest in `losses` (default); false refuses it. */
-  readonly recover?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
-};
 
 /** Opens an MCAP file. The recording closes `file`; when opening fails the caller still has to. */
 export async function openMcap(file: RecordingFile, options: OpenOptions = {}): Promise<Recording> {
@@ -149,18 +145,14 @@ class McapRecording implements Recording {
       .filter(Boolean)
       .join(', ');
     this.losses = contents.losses;
-    let start: bigint | undefined;
-    let end: bigint | undefined;
-    for (const block of contents.blocks) {
-      if (start === undefined || block.start < start) start = block.start;
-      if (end === undefined || block.end > end) end = block.end;
-    }
-    this.startTime = start ?? 0n;
-    this.endTime = end ?? 0n;
+    const { startTime, endTime } = timesOf(contents.blocks);
+    this.startTime = startTime;
+    this.endTime = endTime;
   }
 
   async topicRanges(): Promise<ReadonlyMap<string, TopicRange> | undefined> {
-    const ranges = await channelRanges(this.#file, this.#contents.blocks, this.#contents.counts);
+    const { blocks, counts } = this.#contents;
+    const ranges = await channelRanges(blocks, counts, (block) => messageIndexOf(this.#file, block));
     return ranges && byTopic(this.#byId, ranges);
   }
 
@@ -211,4 +203,20 @@ function channelsOf(contents: McapContents): Channel[] {
       metadata: record.metadata,
     };
   });
+}
+
+/** Ranges of a chunk's channels from its message index. */
+async function messageIndexOf(source: ByteSource, block: McapBlock): Promise<ChannelRanges | undefined> {
+  if (!block.index) return undefined;
+  const bytes = await source.read(BigInt(block.index.offset), BigInt(block.index.length));
+  const ranges = new Map<number, TopicRange>();
+  for (let offset = 0; offset < bytes.byteLength;) {
+    const record = recordAt(bytes, offset);
+    if (!record) return undefined;
+    offset = record.end;
+    if (record.opcode !== OPCODE.messageIndex) continue;
+    const index = parseMessageIndex(record.body);
+    if (index.count > 0) ranges.set(index.channelId, index);
+  }
+  return ranges;
 }

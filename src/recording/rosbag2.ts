@@ -1,0 +1,144 @@
+import { InputError } from '../errors.ts';
+import { parseBagInfo } from './bag-info.ts';
+import type { BagInfo } from './bag-info.ts';
+import { printable } from './compression.ts';
+import { Db3Recording } from './db3.ts';
+import { JoinedRecording } from './joined.ts';
+import type { Part } from './joined.ts';
+import { openFile } from './open-file.ts';
+import type { OpenOptions } from './open-options.ts';
+import type { Loss, Recording, RecordingFiles } from './types.ts';
+import { expandMessage } from './zstd.ts';
+
+/** The description of a rosbag2 folder. */
+export const BAG_INFO_FILE = 'metadata.yaml';
+
+/** A description larger than this is none. */
+const MAX_INFO_BYTES = 16n << 20n;
+
+/** Endings by which recordings are found in a folder that has no description. */
+const RECORDING_ENDINGS = /\.(mcap|db3|bag)(\.zstd|\.zst)?$/;
+
+/**
+ * Opens a rosbag2 folder: the files that `metadata.yaml` lists, or without it every recording in the folder, as one
+ * recording. A listed file that is missing or cannot be opened is a loss while another can; with `recover: false`
+ * it is an `InputError`.
+ */
+export async function openRosbag2(files: RecordingFiles, options: OpenOptions = {}): Promise<Recording> {
+  const recover = options.recover ?? true;
+  const losses: Loss[] = [];
+  const info = await readInfo(files, recover, losses);
+  const names = namesOf(files, info, recover, losses);
+  const parts: Part[] = [];
+  let failed: InputError | undefined;
+  try {
+    for (const name of names) {
+      try {
+        parts.push(await openPart(files, name, info, options, losses));
+      } catch (thrown) {
+        if (!(thrown instanceof InputError)) throw thrown;
+        failed = new InputError(`${name}: ${thrown.message}`, { cause: thrown });
+        if (!recover) throw failed;
+        losses.push({ what: failed.message });
+      }
+    }
+    if (parts.length === 0) {
+      throw (
+        failed ?? new InputError('expected MCAP files, bags or rosbag2 databases in the folder, found none')
+      );
+    }
+  } catch (thrown) {
+    for (const { recording } of parts) await recording.close();
+    throw thrown;
+  }
+  const [first] = parts;
+  const metadata = parts.flatMap(({ recording }) => recording.metadata);
+  if (info && info.customData.size > 0) metadata.push({ name: 'custom_data', entries: info.customData });
+  return new JoinedRecording(parts, {
+    container: info || !first ? 'rosbag2' : first.recording.container,
+    writtenBy: info?.distro ? `rosbag2, ${info.distro}` : (first?.recording.writtenBy ?? 'rosbag2'),
+    metadata,
+    losses,
+    counts: info?.counts,
+  });
+}
+
+/** Opens one recording file on its own: a database may say itself that its messages are compressed. */
+export async function openSingle(
+  files: RecordingFiles,
+  name: string,
+  options: OpenOptions,
+): Promise<Recording> {
+  const losses: Loss[] = [];
+  const part = await openPart(files, name, undefined, options, losses);
+  if (!part.expand && losses.length === 0) return part.recording;
+  const { container, writtenBy, metadata } = part.recording;
+  return new JoinedRecording([part], { container, writtenBy, metadata, losses });
+}
+
+async function openPart(
+  files: RecordingFiles,
+  name: string,
+  info: BagInfo | undefined,
+  options: OpenOptions,
+  losses: Loss[],
+): Promise<Part> {
+  const opened = await openFile(await files.open(name), options);
+  const { recording } = opened;
+  const own = info ?? (recording instanceof Db3Recording ? recording.info : undefined);
+  if (own?.compressionMode === 'message' && own.compressionFormat !== 'zstd') {
+    await recording.close();
+    throw new InputError(
+      `expected messages compressed with zstd, found '${printable(own.compressionFormat)}'`,
+    );
+  }
+  losses.push(...opened.losses);
+  return { name, recording, expand: own?.compressionMode === 'message' ? expandMessage : undefined };
+}
+
+async function readInfo(
+  files: RecordingFiles,
+  recover: boolean,
+  losses: Loss[],
+): Promise<BagInfo | undefined> {
+  if (!files.files.includes(BAG_INFO_FILE)) {
+    if (!recover) throw new InputError(`expected a ${BAG_INFO_FILE} in the folder, found none`);
+    losses.push({ what: `the folder has no ${BAG_INFO_FILE}; every recording in it is read` });
+    return undefined;
+  }
+  const file = await files.open(BAG_INFO_FILE);
+  try {
+    const size = await file.size();
+    if (size > MAX_INFO_BYTES) throw new InputError(`${BAG_INFO_FILE}: ${size} bytes are too many for one`);
+    return parseBagInfo(new TextDecoder().decode(await file.read(0n, size)));
+  } catch (thrown) {
+    if (!(thrown instanceof InputError) || !recover) throw thrown;
+    losses.push({ what: `${thrown.message}; every recording in the folder is read` });
+    return undefined;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Listed files as the folder has them: by their path, else by their last part (version 1 wrote the folder's name). */
+function namesOf(
+  files: RecordingFiles,
+  info: BagInfo | undefined,
+  recover: boolean,
+  losses: Loss[],
+): readonly string[] {
+  if (!info || info.files.length === 0) return files.files.filter((name) => RECORDING_ENDINGS.test(name));
+  const names: string[] = [];
+  for (const listed of info.files) {
+    const base = listed.split(/[/\\]/).at(-1) ?? '';
+    const found = [listed, base, `${base}.zstd`, `${base}.zst`].find((name) => files.files.includes(name));
+    if (found !== undefined) {
+      names.push(found);
+      continue;
+    }
+    const what = `${BAG_INFO_FILE} lists ${printable(listed)}, which is not in the folder`;
+    if (!recover) throw new InputError(what);
+    losses.push({ what });
+  }
+  return names;
+}

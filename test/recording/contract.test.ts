@@ -1,0 +1,292 @@
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { compress } from '@foxglove/wasm-zstd';
+import { loadDecompressHandlers } from '@mcap/support';
+import test from 'ava';
+import { createDecoder } from '../../src/recording/decode.ts';
+import { toPicture } from '../../src/recording/image.ts';
+import { openRecording } from '../../src/recording/open.ts';
+import { createStampReader } from '../../src/recording/stamp.ts';
+import type { Message, Recording, RecordingFiles } from '../../src/recording/types.ts';
+import { bagOf } from '../helpers/bags.ts';
+import {
+  DEMONSTRATION_JOINTS,
+  DEMONSTRATION_TASK,
+  START,
+  demonstrationChannels,
+  frameTime,
+  jointPosition,
+  numberedJpeg,
+} from '../helpers/demonstration.ts';
+import { localFiles, mcapOf, memoryFiles } from '../helpers/recordings.ts';
+import type { BuiltChannel } from '../helpers/recordings.ts';
+import { rosbag2Of } from '../helpers/rosbag2.ts';
+
+/** One way of writing the same recording; `counted` when the file itself tells the number of messages. */
+type Cell = {
+  readonly title: string;
+  readonly container: Recording['container'];
+  readonly make: (channels: readonly BuiltChannel[]) => Promise<Uint8Array | Record<string, Uint8Array>>;
+  readonly losses?: RegExp;
+};
+
+const cells: readonly Cell[] = [
+  ...(['none', 'lz4', 'zstd'] as const).flatMap((compression): Cell[] => [
+    {
+      title: `an MCAP file with ${compression} chunks`,
+      container: 'mcap',
+      make: (channels) => mcapOf({ channels, compression }),
+    },
+    {
+      title: `an MCAP file with ROS 1 messages in ${compression} chunks`,
+      container: 'mcap',
+      make: (channels) =>
+        mcapOf({ channels: channels.map((channel) => ({ ...channel, encoding: 'ros1' })), compression }),
+    },
+  ]),
+  {
+    title: 'an MCAP file compressed as a whole',
+    container: 'mcap',
+    make: async (channels) => {
+      await loadDecompressHandlers();
+      return compress(await mcapOf({ channels, compression: 'none' }), 1);
+    },
+  },
+  ...(['none', 'lz4'] as const).map((compression): Cell => ({
+    title: `a ROS 1 bag with ${compression} chunks`,
+    container: 'rosbag1',
+    make: async (channels) => bagOf({ channels, compression, chunkSize: 8192 }),
+  })),
+  {
+    title: 'a ROS 1 bag whose topics are written one after the other',
+    container: 'rosbag1',
+    make: async (channels) => bagOf({ channels, order: 'given', chunkSize: 4096 }),
+  },
+  {
+    title: 'a ROS 1 bag that was never closed',
+    container: 'rosbag1',
+    make: async (channels) => bagOf({ channels, closed: false, chunkSize: 8192 }),
+    losses: /it has no index: the recorder never closed it/,
+  },
+  {
+    title: 'a ROS 1 bag without any index record',
+    container: 'rosbag1',
+    make: async (channels) => bagOf({ channels, closed: false, indexed: false, chunkSize: 8192 }),
+    losses: /it has no index: the recorder never closed it/,
+  },
+  ...([4, 3, 2, 1] as const).map((schema): Cell => ({
+    title: `a rosbag2 folder with a database of schema ${schema}`,
+    container: 'rosbag2',
+    make: (channels) => rosbag2Of({ channels, schema }),
+  })),
+  ...(['sqlite3', 'mcap'] as const).flatMap((storage) =>
+    (['none', 'file', 'message'] as const).map((compression): Cell => ({
+      title: `a rosbag2 folder of three ${storage} files, ${compression} compressed`,
+      container: 'rosbag2',
+      make: (channels) => rosbag2Of({ channels, storage, files: 3, compression }),
+    })),
+  ),
+  {
+    title: 'a database that was opened alone',
+    container: 'rosbag2',
+    make: async (channels) => only((await rosbag2Of({ channels }))['bag_0.db3']),
+  },
+  {
+    title: 'a rosbag2 folder without its description',
+    container: 'rosbag2',
+    make: async (channels) => {
+      const { 'metadata.yaml': _, ...files } = await rosbag2Of({ channels, files: 2 });
+      return files;
+    },
+    losses: /the folder has no metadata.yaml/,
+  },
+];
+
+function only(bytes: Uint8Array | undefined): Uint8Array {
+  if (!bytes) throw new Error('no such file was built');
+  return bytes;
+}
+
+async function all(recording: Recording, options?: Parameters<Recording['messages']>[0]): Promise<Message[]> {
+  const messages: Message[] = [];
+  for await (const message of recording.messages(options)) messages.push(message);
+  return messages;
+}
+
+const CAMERA = '/cam_high/image_raw/compressed';
+const FPS = 10;
+
+for (const { title, container, make, losses } of cells) {
+  test(`${title} gives every message, decoded, in order of time`, async (t) => {
+    const channels = await demonstrationChannels({ seconds: 1, fps: FPS, jointRate: 50 });
+    const recording = await openRecording(memoryFiles(await make(channels)));
+    t.is(recording.container, container);
+    t.deepEqual(recording.channels.map(({ topic }) => topic).toSorted(), [
+      CAMERA,
+      '/joint_commands',
+      '/joint_states',
+      '/task',
+    ]);
+    t.is(recording.startTime, START - 5_000_000n);
+    t.is(recording.endTime, START + 982_000_000n);
+    const messages = await all(recording);
+    t.is(messages.length, FPS + 50 + 50 + 1);
+    for (let at = 1; at < messages.length; at++) {
+      t.true((messages[at]?.logTime ?? 0n) >= (messages[at - 1]?.logTime ?? 0n));
+    }
+    const decoders = new Map(recording.channels.map((channel) => [channel, createDecoder(channel)]));
+    const stamps = new Map(recording.channels.map((channel) => [channel, createStampReader(channel)]));
+    const seen = new Map<string, number>();
+    for (const { channel, data, logTime, position } of messages) {
+      const index = seen.get(channel.topic) ?? 0;
+      seen.set(channel.topic, index + 1);
+      const value = decoders.get(channel)?.(data);
+      t.regex(position, /byte \d+|row \d+/);
+      const stamp = stamps.get(channel)?.(data);
+      if (channel.topic === '/task') {
+        t.is((value as { data: string }).data, DEMONSTRATION_TASK);
+        t.is(stamp, undefined);
+      } else if (channel.topic === CAMERA) {
+        t.is(stamp, START + frameTime(index, FPS));
+        t.is(logTime, START + frameTime(index, FPS) + 35_000_000n);
+        const picture = toPicture(value, channel);
+        t.deepEqual([picture.format, picture.width, picture.height], ['jpeg', 96, 64]);
+        t.deepEqual(
+          Buffer.from(picture.data),
+          Buffer.from(await numberedJpeg(index, { width: 96, height: 64 })),
+        );
+      } else {
+        const action = channel.topic === '/joint_commands';
+        t.is(stamp, START + frameTime(index, 50));
+        const { name, position: positions } = value as { name: string[]; position: Float64Array };
+        t.deepEqual(name, DEMONSTRATION_JOINTS);
+        t.deepEqual(
+          [...positions],
+          DEMONSTRATION_JOINTS.map((_, joint) => jointPosition(joint, frameTime(index, 50), action)),
+        );
+      }
+    }
+    const ranges = await recording.topicRanges();
+    t.deepEqual(ranges?.get('/joint_states'), {
+      first: START + 1_000_000n,
+      last: START + 981_000_000n,
+      count: 50,
+    });
+    const some = { topics: new Set(['/joint_states']), start: START + 1_000_000n, end: START + 101_000_000n };
+    t.is((await all(recording, some)).length, 6);
+    if (losses) t.regex(recording.losses.map(({ what }) => what).join('\n'), losses);
+    else t.deepEqual(recording.losses, []);
+    await recording.close();
+  });
+}
+
+test('a folder on disk is read through links: nothing is written beside the source, nothing is left behind', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'source-'));
+  const scratch = await mkdtemp(join(tmpdir(), 'scratch-'));
+  t.teardown(() => Promise.all([rm(folder, { recursive: true }), rm(scratch, { recursive: true })]));
+  const channels = await demonstrationChannels({ seconds: 0.5 });
+  await mkdir(join(folder, 'bag'));
+  for (const [name, bytes] of Object.entries(await rosbag2Of({ channels, files: 2 }))) {
+    await writeFile(join(folder, 'bag', name), bytes);
+  }
+  const files = await localFiles(join(folder, 'bag'));
+  const first = await openRecording(files, { scratch });
+  const second = await openRecording(files, { scratch });
+  const iterator = first.messages()[Symbol.asyncIterator]();
+  await iterator.next();
+  t.is((await all(second)).length, 15 + 50 + 50 + 1);
+  t.deepEqual((await readdir(join(folder, 'bag'))).toSorted(), ['bag_0.db3', 'bag_1.db3', 'metadata.yaml']);
+  await iterator.return?.();
+  await first.close();
+  await second.close();
+  t.deepEqual(await readdir(scratch), []);
+});
+
+test('a database that was left in write-ahead mode is read from a copy, and that is reported', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 0.2 });
+  const bytes = only((await rosbag2Of({ channels }))['bag_0.db3']).slice();
+  bytes.set([2, 2], 18);
+  const recording = await openRecording(memoryFiles(bytes));
+  t.is((await all(recording)).length, 6 + 20 + 20 + 1);
+  t.regex(recording.losses[0]?.what ?? '', /write-ahead mode/);
+  await recording.close();
+});
+
+async function refusal(
+  t: { throwsAsync: (promise: Promise<unknown>) => Promise<Error | undefined> },
+  files: RecordingFiles,
+) {
+  const error = await t.throwsAsync(openRecording(files, { recover: false }));
+  return `${error?.name}: ${error?.message}`;
+}
+
+test('what is missing from a folder is a loss, or a refusal without recovery', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 1 });
+  const { 'bag_1.db3': _, ...files } = await rosbag2Of({ channels, files: 3 });
+  const recording = await openRecording(memoryFiles(files));
+  t.true((await all(recording)).length > 100);
+  t.is(recording.losses[0]?.what, 'metadata.yaml lists bag_1.db3, which is not in the folder');
+  await recording.close();
+  t.is(
+    await refusal(t, memoryFiles(files, { name: 'some/bag' })),
+    'InputError: some/bag: metadata.yaml lists bag_1.db3, which is not in the folder',
+  );
+});
+
+test('a folder without recordings, and one with a broken description, say so', async (t) => {
+  t.regex(
+    await refusal(t, memoryFiles({ 'notes.txt': Buffer.from('x') })),
+    /expected a metadata.yaml in the folder/,
+  );
+  const error = await t.throwsAsync(openRecording(memoryFiles({ 'notes.txt': Buffer.from('x') })));
+  t.regex(error?.message ?? '', /expected MCAP files, bags or rosbag2 databases in the folder, found none/);
+  t.regex(
+    await refusal(t, memoryFiles({ 'metadata.yaml': Buffer.from('a: [1') })),
+    /InputError: memory: metadata.yaml does not parse/,
+  );
+  t.regex(
+    await refusal(t, memoryFiles({ 'metadata.yaml': Buffer.from('a: 1') })),
+    /expected rosbag2 information in metadata.yaml/,
+  );
+});
+
+test('paths in a description never leave the folder', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 0.2 });
+  const files = await rosbag2Of({
+    channels,
+    info: (info) => (info['relative_file_paths'] = ['../../etc/passwd', 'old_name/bag_0.db3']),
+  });
+  const recording = await openRecording(memoryFiles(files));
+  t.is((await all(recording)).length, 47);
+  t.deepEqual(
+    recording.losses.map(({ what }) => what),
+    ['metadata.yaml lists ../../etc/passwd, which is not in the folder'],
+  );
+  await recording.close();
+});
+
+test('a SQLite database that is no recording says which tables it has', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 0.1 });
+  const bytes = Buffer.from(only((await rosbag2Of({ channels }))['bag_0.db3']));
+  for (let at = bytes.indexOf('messages'); at >= 0; at = bytes.indexOf('messages', at))
+    bytes.write('massages', at);
+  t.regex(
+    await refusal(t, memoryFiles(bytes)),
+    /expected a rosbag2 database with the tables topics and messages/,
+  );
+});
+
+test('a zstd file that is cut gives what was expanded, and one with a text in it is refused', async (t) => {
+  await loadDecompressHandlers();
+  const channels = await demonstrationChannels({ seconds: 4, jointRate: 400 });
+  const whole = compress(await mcapOf({ channels, compression: 'none' }), 1);
+  const cut = Uint8Array.from(whole.subarray(0, whole.byteLength >> 1));
+  const recording = await openRecording(memoryFiles(cut));
+  t.true((await all(recording)).length > 500);
+  t.regex(recording.losses.map(({ what }) => what).join('\n'), /the zstd data is damaged or cut off/);
+  await recording.close();
+  t.regex(await refusal(t, memoryFiles(cut)), /the zstd data is damaged or cut off/);
+  const text = Uint8Array.from(compress(Buffer.from('just some text, no recording'), 1));
+  t.regex(await refusal(t, memoryFiles(text)), /inside its zstd compression: .*found text \('just some text/);
+});
