@@ -178,5 +178,6 @@ function curves(
     (name, joint) =>
       `<text x="4" y="${top + 10 + joint * 15}" fill="${palette[joint % palette.length]}" font-size="12">${name}</text>`,
   );
-  return [...lines, ...legend];
+  const key = `<text x="4" y="${top + 72}" font-size="10" fill="#666">line: state, dashes: action</text>`;
+  return [...lines, ...legend, ...(features.length === 2 ? [key] : [])];
 }
