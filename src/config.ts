@@ -3,6 +3,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { InputError } from './errors.ts';
+import type { S3Settings } from './storage/types.ts';
 
 /**
  * The environment of the service: one schema, one frozen result. Nothing else in the product reads `process.env`.
@@ -71,7 +72,7 @@ export const environment = z.object({
   }),
   HTTP_HOST: z.string().default('127.0.0.1'),
   HTTP_PORT: whole({ fallback: 8080, min: 0, max: 65_535, unit: '0 = any free port' }),
-  API_TOKEN: z.string().min(16, 'expected at least 16 characters').optional(),
+  API_TOKEN: z.string().optional(),
   METRICS_ENABLED: flag(true),
   SOURCE_ROOTS: prefixes,
   DESTINATION_ROOTS: prefixes,
@@ -117,4 +118,36 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
 /** Adds the variables of a `.env` file in the working directory, when there is one; set variables win. */
 export function loadEnvFile(path = '.env'): void {
   if (existsSync(path)) process.loadEnvFile(path);
+}
+
+/** The S3 settings of the environment. */
+export function s3Settings(config: Config): S3Settings {
+  return {
+    region: config.AWS_REGION,
+    forcePathStyle: config.S3_FORCE_PATH_STYLE,
+    ...(config.AWS_ENDPOINT_URL_S3 === undefined ? {} : { endpoint: config.AWS_ENDPOINT_URL_S3 }),
+    ...(config.AWS_ACCESS_KEY_ID === undefined || config.AWS_SECRET_ACCESS_KEY === undefined
+      ? {}
+      : {
+          credentials: {
+            accessKeyId: config.AWS_ACCESS_KEY_ID,
+            secretAccessKey: config.AWS_SECRET_ACCESS_KEY,
+          },
+        }),
+  };
+}
+
+/** The slot of this cluster worker, as its primary numbered it. */
+export function workerSlot(env: Readonly<Record<string, string | undefined>> = process.env): number {
+  return Number(env['ROBOFLOW_WORKER_SLOT'] ?? 0);
+}
+
+/** Values that must never reach a log. */
+export function secretsOf(config: Config): string[] {
+  const found = [config.API_TOKEN, config.AWS_SECRET_ACCESS_KEY, passwordOf(config.REDIS_URL)];
+  return found.filter((secret): secret is string => secret !== undefined && secret.length >= 4);
+}
+
+function passwordOf(url: string): string | undefined {
+  return URL.canParse(url) ? decodeURIComponent(new URL(url).password) : undefined;
 }

@@ -1,5 +1,6 @@
 import type { EpisodeManifest } from '../dataset/types.ts';
 import type { Metrics } from '../metrics/index.ts';
+import type { RecordingFilesOptions } from '../storage/recording-files.ts';
 import type { Storage, UploadStats } from '../storage/types.ts';
 import type { DatasetConfig } from './config.ts';
 
@@ -38,8 +39,14 @@ export type ConversionRequest = {
 /** What a conversion is given beside the request: no environment, no queue. */
 export type ConversionContext = {
   readonly output: Storage;
-  /** Folder of this attempt; created by the conversion and removed by it, whatever happens. */
+  /** How source stores are reached. */
+  readonly sources?: Omit<RecordingFilesOptions, 'metrics' | 'signal'>;
+  /**
+   * Folder of this job's attempts; created by the conversion. It is removed at the end, unless the upload was
+   * interrupted and another attempt will follow (`retryFollows`, or a shutdown): then the verified files stay for it.
+   */
   readonly scratch: string;
+  readonly retryFollows?: boolean;
   /** Bound of decoded data in memory, bytes. */
   readonly bufferMaxBytes: number;
   readonly upload: { readonly concurrency: number; readonly maxAttempts: number };

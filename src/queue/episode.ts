@@ -70,7 +70,8 @@ export async function runEpisode(
       {
         ...setting.context,
         output: setting.openOutput(run.output),
-        scratch: join(setting.scratch, scratchName(data, job)),
+        scratch: join(setting.scratch, scratchName(data)),
+        retryFollows: job.attemptsMade + 1 < (job.opts.attempts ?? 1),
         log: setting.log,
         signal,
         onProgress: (now) => progress.report(now),
@@ -89,9 +90,9 @@ function beganBefore(job: Job): boolean {
   return progress.success && progress.data.stage !== 'plan';
 }
 
-/** A folder name of its own for every try, so that no two ever share files. */
-function scratchName(data: EpisodeJob, job: Job): string {
-  return `${data.runId}-${data.key}-${job.attemptsStarted}-${process.pid}`;
+/** A folder of the job's own, the same for all its tries: each finds there what an interrupted one had finished. */
+function scratchName(data: EpisodeJob): string {
+  return `${data.runId}-${data.key}`;
 }
 
 /** Keeps progress with the job: at every change of stage and at most once a second in between. */

@@ -1,0 +1,145 @@
+import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseManifest } from '../dataset/manifest.ts';
+import type { EpisodeManifest } from '../dataset/types.ts';
+import { toError } from '../errors.ts';
+
+/**
+ * What an attempt leaves for the next one. A job's scratch folder holds one folder an attempt, named after its
+ * process. When the files of an attempt are verified it writes `checkpoint.json`; from then on an interrupted upload
+ * does not cost the conversion: the next attempt on this machine takes the folder over by renaming it, which only one
+ * can win. Folders of dead attempts without checkpoint are removed.
+ */
+const CHECKPOINT = 'checkpoint.json';
+/** A checkpoint nobody came back for is swept after this. */
+const KEEP_MS = 24 * 3_600_000;
+
+let attempts = 0;
+
+/** Verified files of one recording: the manifest to publish, and where its files lie. */
+export type Checkpoint = {
+  readonly manifest: EpisodeManifest;
+  /** Dataset path → file name inside the attempt's folder. */
+  readonly files: Readonly<Record<string, string>>;
+};
+
+/** A fresh folder for this attempt below the job's scratch folder. */
+export async function createAttempt(scratch: string): Promise<string> {
+  const folder = join(scratch, attemptName());
+  await mkdir(folder, { recursive: true });
+  return folder;
+}
+
+/** Writes the checkpoint of a verified attempt; it appears complete or not at all. */
+export async function saveCheckpoint(folder: string, checkpoint: Checkpoint): Promise<void> {
+  const temporary = join(folder, `${CHECKPOINT}.tmp`);
+  await writeFile(temporary, JSON.stringify(checkpoint));
+  await rename(temporary, join(folder, CHECKPOINT));
+}
+
+/**
+ * Takes over the checkpoint of an earlier attempt that `matches`, and removes what other dead attempts left.
+ * The folder is this attempt's from then on.
+ */
+export async function adoptCheckpoint(
+  scratch: string,
+  matches: (manifest: EpisodeManifest) => boolean,
+): Promise<{ readonly folder: string; readonly checkpoint: Checkpoint } | undefined> {
+  let adopted: { folder: string; checkpoint: Checkpoint } | undefined;
+  for (const name of await attemptsIn(scratch)) {
+    if (isAlive(name)) continue;
+    const folder = join(scratch, name);
+    const checkpoint = adopted ? undefined : await readCheckpoint(folder);
+    if (!checkpoint || !matches(checkpoint.manifest)) {
+      await rm(folder, { recursive: true, force: true });
+      continue;
+    }
+    const mine = join(scratch, attemptName());
+    try {
+      await rename(folder, mine);
+      adopted = { folder: mine, checkpoint };
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw toError(thrown);
+    }
+  }
+  return adopted;
+}
+
+/** Gives the folder up without removing it, so that any process may adopt it. */
+export async function releaseAttempt(folder: string): Promise<void> {
+  await rename(folder, folder.replace(/attempt-\d+-/, 'attempt-0-'));
+}
+
+/**
+ * Removes what dead processes left under the scratch root: attempts without checkpoint, and checkpoints nobody came
+ * back for within a day. Called once when a pod starts. Returns the number of attempts removed.
+ */
+export async function sweepScratch(root: string, now = Date.now()): Promise<number> {
+  let removed = 0;
+  for (const job of await foldersIn(root)) {
+    const scratch = join(root, job);
+    const names = await attemptsIn(scratch);
+    for (const name of names) {
+      const folder = join(scratch, name);
+      const kept = await stat(join(folder, CHECKPOINT)).catch(() => undefined);
+      if (isAlive(name) || (kept && now - kept.mtimeMs < KEEP_MS)) continue;
+      await rm(folder, { recursive: true, force: true });
+      removed++;
+    }
+    await removeIfEmpty(scratch);
+  }
+  return removed;
+}
+
+/** Removes a folder that holds nothing; one that does, or is gone, is left alone. */
+export async function removeIfEmpty(folder: string): Promise<void> {
+  try {
+    await rmdir(folder);
+  } catch (thrown) {
+    if (!['ENOTEMPTY', 'ENOENT', 'EEXIST'].includes((thrown as NodeJS.ErrnoException).code ?? ''))
+      throw toError(thrown);
+  }
+}
+
+function attemptName(): string {
+  return `attempt-${process.pid}-${Date.now().toString(36)}${(attempts++).toString(36)}`;
+}
+
+/** Whether the process that owns the folder still runs (pid 0: given up). */
+function isAlive(name: string): boolean {
+  const pid = Number(/^attempt-(\d+)-/.exec(name)?.[1] ?? 0);
+  if (pid === 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+async function attemptsIn(scratch: string): Promise<string[]> {
+  return (await foldersIn(scratch)).filter((name) => name.startsWith('attempt-'));
+}
+
+async function foldersIn(root: string): Promise<string[]> {
+  try {
+    const entries = await readdir(root, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw toError(thrown);
+  }
+}
+
+async function readCheckpoint(folder: string): Promise<Checkpoint | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(folder, CHECKPOINT), 'utf8');
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw toError(thrown);
+  }
+  const { manifest, files } = JSON.parse(text) as { manifest: unknown; files: Record<string, string> };
+  const bytes = new TextEncoder().encode(JSON.stringify(manifest));
+  return { manifest: parseManifest(bytes, join(folder, CHECKPOINT)), files };
+}

@@ -1,0 +1,139 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { manifestPath } from '../dataset/layout.ts';
+import { serializeManifest } from '../dataset/manifest.ts';
+import type { EpisodeManifest } from '../dataset/types.ts';
+import { CanceledError, InputError, StorageError, throwIfAborted } from '../errors.ts';
+import { withReleasers } from '../releasers.ts';
+import { UploadCoordinator } from '../storage/coordinator.ts';
+import type { UploadStats } from '../storage/types.ts';
+import {
+  adoptCheckpoint,
+  type Checkpoint,
+  createAttempt,
+  releaseAttempt,
+  removeIfEmpty,
+} from './checkpoint.ts';
+import { configHash } from './config.ts';
+import { readManifest } from './manifests.ts';
+import { produceEpisode } from './produce.ts';
+import { StageProgress } from './progress.ts';
+import { openSource, type OpenedSource } from './source.ts';
+import type { ConversionContext, ConversionRequest, ConversionResult } from './types.ts';
+import { version } from './version.ts';
+
+/**
+ * Converts one recording and publishes it: plan, convert, verify, upload, manifest last. Finds its own earlier work:
+ * a manifest of the same content, config and version means there is nothing to do (`skipped`), a checkpoint of an
+ * interrupted upload means only the upload is left. Nothing is visible in the dataset before the manifest.
+ *
+ * Throws `InputError` (the recording or the config is at fault), `StorageError`, `EncodeError`, or `CanceledError`
+ * when the signal stopped it.
+ */
+export async function convertEpisode(
+  request: ConversionRequest,
+  context: ConversionContext,
+): Promise<ConversionResult> {
+  const { metrics, signal } = context;
+  const progress = new StageProgress(context.onProgress);
+  metrics.conversion.activeConversions.inc();
+  try {
+    return await withReleasers(async (release) => {
+      throwIfAborted(signal);
+      progress.enter('plan');
+      const source = await openSource(request.source, context, request.config.recover);
+      release(() => source.close());
+      const identity = identityOf(request, source);
+      const published = await readManifest(context.output, request.key, signal);
+      if (published && identity.matches(published)) return skipped(published);
+
+      const adopted = await adoptCheckpoint(context.scratch, identity.matches);
+      const folder = adopted?.folder ?? (await createAttempt(context.scratch));
+      let interrupted = false;
+      release(() => leaveScratch(context.scratch, folder, interrupted));
+      const checkpoint =
+        adopted?.checkpoint ?? (await produceEpisode(request, context, source, folder, progress));
+      try {
+        const upload = await publish(request, context, checkpoint, folder, progress);
+        return { outcome: 'completed', manifest: checkpoint.manifest, upload };
+      } catch (thrown) {
+        interrupted = willComeBack(thrown, context.retryFollows ?? false);
+        throw thrown;
+      }
+    });
+  } finally {
+    metrics.conversion.activeConversions.dec();
+  }
+}
+
+/** What makes two conversions of a recording the same. */
+function identityOf(request: ConversionRequest, source: OpenedSource) {
+  const hash = configHash(request.config);
+  const matches = (manifest: EpisodeManifest) =>
+    manifest.configHash === hash &&
+    manifest.slot === request.slot &&
+    manifest.source.etag === source.info.etag &&
+    manifest.source.size === source.info.size &&
+    manifest.converter.version === version;
+  return { matches };
+}
+
+function skipped(manifest: EpisodeManifest): ConversionResult {
+  return { outcome: 'skipped', manifest, upload: { files: 0, bytes: 0, retries: 0, seconds: 0, reused: 0 } };
+}
+
+/** Sends the verified files and then the manifest, the one write that makes the episode exist. */
+async function publish(
+  request: ConversionRequest,
+  context: ConversionContext,
+  checkpoint: Checkpoint,
+  folder: string,
+  progress: StageProgress,
+): Promise<UploadStats> {
+  const { output, upload, metrics, signal, log } = context;
+  progress.enter('upload');
+  const total = checkpoint.manifest.files.reduce((sum, file) => sum + file.bytes, 0);
+  const sent = new Map<string, number>();
+  const coordinator = new UploadCoordinator({
+    storage: output,
+    ...upload,
+    metrics: { storage: metrics.storage, upload: metrics.upload },
+    signal,
+    log,
+    onProgress: ({ key, bytes }) => {
+      sent.set(key, bytes);
+      if (total > 0) progress.within(Math.min(1, sum(sent.values()) / total));
+    },
+  });
+  return withReleasers(async (release) => {
+    release(() => coordinator.close());
+    for (const file of checkpoint.manifest.files) {
+      const local = checkpoint.files[file.path];
+      if (local === undefined) throw new Error(`the checkpoint does not say where ${file.path} lies`);
+      void coordinator.add({ key: file.path, type: file.type, body: { path: join(folder, local) } });
+    }
+    const bytes = serializeManifest(checkpoint.manifest);
+    await coordinator.publish({ key: manifestPath(request.key), type: 'meta', body: { bytes } });
+    return coordinator.stats();
+  });
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+/** Whether another attempt will want the verified files. */
+function willComeBack(thrown: unknown, retryFollows: boolean): boolean {
+  if (thrown instanceof CanceledError) return thrown.reason === 'shutdown' || thrown.reason === 'lock-lost';
+  if (thrown instanceof InputError) return false;
+  return retryFollows && !(thrown instanceof StorageError && !thrown.retryable);
+}
+
+/** The attempt's folder goes, or stays for the next one; the job's folder goes with the last. */
+async function leaveScratch(scratch: string, folder: string, interrupted: boolean): Promise<void> {
+  if (interrupted) return releaseAttempt(folder);
+  await rm(folder, { recursive: true, force: true });
+  await removeIfEmpty(scratch);
+}

@@ -1,0 +1,59 @@
+import { rm } from 'node:fs/promises';
+import { INFO_PATH, manifestPath } from '../dataset/layout.ts';
+import { finalizeDataset as packDataset } from '../dataset/finalize.ts';
+import type { EpisodeManifest } from '../dataset/types.ts';
+import { InputError } from '../errors.ts';
+import { withReleasers } from '../releasers.ts';
+import { UploadCoordinator } from '../storage/coordinator.ts';
+import { readManifest } from './manifests.ts';
+import type { FinalizeContext, FinalizeRequest, FinalizeResult } from './types.ts';
+
+/**
+ * Makes the dataset of the recordings whose manifests lie in the store, in the order given, and publishes
+ * `meta/info.json` last. Reads nothing but the store, keeps nothing: it may run again after a crash, an append or a
+ * retry, and writes the same bytes for the same manifests.
+ */
+export async function finalizeDataset(
+  request: FinalizeRequest,
+  context: FinalizeContext,
+): Promise<FinalizeResult> {
+  const { output, upload, metrics, signal, log, scratch } = context;
+  const coordinator = new UploadCoordinator({
+    storage: output,
+    ...upload,
+    metrics: { storage: metrics.storage, upload: metrics.upload },
+    signal,
+    log,
+  });
+  return withReleasers(async (release) => {
+    release(() => rm(scratch, { recursive: true, force: true }));
+    release(() => coordinator.close());
+    const { episodes, frames, tasks } = await packDataset({
+      manifests: { [Symbol.asyncIterator]: () => manifestsOf(request, context) },
+      files: output,
+      scratch,
+      signal,
+      emit: async ({ path, type, body }) => {
+        const file = { key: path, type, body };
+        await (path === INFO_PATH ? coordinator.publish(file) : coordinator.add(file));
+      },
+      remove: (path) => output.remove(path, { signal }),
+    });
+    return { episodes, frames, tasks };
+  });
+}
+
+async function* manifestsOf(
+  request: FinalizeRequest,
+  context: FinalizeContext,
+): AsyncGenerator<EpisodeManifest> {
+  for (const key of request.keys) {
+    const manifest = await readManifest(context.output, key, context.signal);
+    if (!manifest) {
+      throw new InputError(
+        `expected the manifest ${manifestPath(key)} of dataset ${request.datasetId} in ${context.output.url}, found none`,
+      );
+    }
+    yield manifest;
+  }
+}

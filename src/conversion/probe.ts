@@ -1,0 +1,74 @@
+import type { Probe } from '../frame/types.ts';
+import { isPictureSchema, toPicture } from '../recording/image.ts';
+import { pngHeader } from '../recording/image-format.ts';
+import type { Message, Picture, Recording } from '../recording/types.ts';
+import type { ChannelReaders } from './channels.ts';
+
+/**
+ * Reads the first message of every wanted topic: what the mapping needs to know, from a handful of chunks. The
+ * recording's other topics get an empty probe, so that a message about a missing topic can name its neighbours.
+ */
+export async function probeTopics(
+  recording: Recording,
+  topics: ReadonlySet<string>,
+  readers: ChannelReaders,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Probe>> {
+  const probes = new Map<string, Probe>();
+  for (const channel of recording.channels) {
+    const { topic } = channel;
+    if (probes.has(topic)) continue;
+    if (!topics.has(topic)) {
+      probes.set(topic, emptyProbe(topic, channel.schema.name));
+      continue;
+    }
+    const message = await firstMessage(recording, topic, signal);
+    probes.set(topic, message ? probeOf(message, readers) : emptyProbe(topic, channel.schema.name));
+  }
+  return probes;
+}
+
+/** The first message of a topic in log time, its data copied. */
+export async function firstMessage(
+  recording: Recording,
+  topic: string,
+  signal: AbortSignal,
+): Promise<Message | undefined> {
+  for await (const message of recording.messages({ topics: new Set([topic]), signal })) {
+    return { ...message, data: message.data.slice() };
+  }
+  return undefined;
+}
+
+function emptyProbe(topic: string, schemaName: string): Probe {
+  return { topic, schemaName, first: undefined, hasStamp: false };
+}
+
+function probeOf(message: Message, readers: ChannelReaders): Probe {
+  const { channel } = message;
+  const first = readers.decode(message);
+  const probe = {
+    topic: channel.topic,
+    schemaName: channel.schema.name,
+    first,
+    hasStamp: readers.hasStamp(channel),
+  };
+  if (!isPictureSchema(channel)) return probe;
+  return { ...probe, picture: describePicture(toPicture(first, channel)) };
+}
+
+/** Size and kind: sixteen bits or floats in one channel are depth, everything else is stored in three channels. */
+function describePicture(picture: Picture): NonNullable<Probe['picture']> {
+  const { width, height } = picture;
+  const float = picture.format === 'raw' && picture.pixelFormat === 'grayf32le';
+  const integer = picture.format === 'raw' && picture.pixelFormat === 'gray16le';
+  const coded = picture.format === 'png' && isDepthPng(picture.data);
+  if (!float && !integer && !coded) return { width, height, channels: 3, depth: false };
+  return { width, height, channels: 1, depth: true, depthUnit: float ? 'm' : 'mm' };
+}
+
+/** A grey PNG of 16 bits. */
+function isDepthPng(data: Uint8Array): boolean {
+  const { bits, colourType } = pngHeader(data);
+  return bits === 16 && colourType === 0;
+}

@@ -1,0 +1,163 @@
+import { basename } from 'node:path';
+import { stagedPath, videoPath } from '../dataset/layout.ts';
+import type { EpisodeManifest, Written, WrittenFile } from '../dataset/types.ts';
+import { verifyWritten } from '../dataset/verify-written.ts';
+import { DatasetWriter } from '../dataset/writer.ts';
+import { EncodeError, InputError, throwIfAborted } from '../errors.ts';
+import { FrameAligner } from '../frame/aligner.ts';
+import type { AlignedFrame, AlignmentReport } from '../frame/types.ts';
+import { withReleasers } from '../releasers.ts';
+import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
+import { configHash } from './config.ts';
+import { type ConversionPlan, planConversion } from './plan.ts';
+import type { StageProgress } from './progress.ts';
+import { alignedRows } from './rows.ts';
+import { scanTimeline } from './scan.ts';
+import { onScratch } from './scratch-space.ts';
+import type { OpenedSource } from './source.ts';
+import type { ConversionContext, ConversionRequest } from './types.ts';
+import { version } from './version.ts';
+
+/** Plan, convert and verify into the attempt's folder; ends with a checkpoint. */
+export async function produceEpisode(
+  request: ConversionRequest,
+  context: ConversionContext,
+  source: OpenedSource,
+  folder: string,
+  progress: StageProgress,
+): Promise<Checkpoint> {
+  const { config } = request;
+  const { signal, metrics } = context;
+  const { recording } = source;
+  const name = source.name;
+  const plan = await planConversion(recording, { ...request, name }, signal);
+  const extent = await scanTimeline(recording, plan, config, name, signal);
+  progress.expect(extent.expectedRows);
+  progress.enter('convert');
+
+  return withReleasers(async (release) => {
+    const held = new HeldBytes(metrics.resources.bufferUsage);
+    release(() => held.clear());
+    const writer = await DatasetWriter.create({
+      dir: folder,
+      fps: config.fps,
+      features: plan.mapping.features,
+      video: { ...config.video, pixFmt: config.video.pix_fmt },
+      expectedFrames: extent.expectedRows,
+      signal,
+      metrics: metrics.video,
+      onBuffered: (bytes) => held.set('writer', bytes),
+    });
+    release(() => writer.abort());
+    const aligner = new FrameAligner(plan.mapping, extent, config);
+    const rows = alignedRows(recording, plan, aligner, {
+      config,
+      name,
+      bufferMaxBytes: context.bufferMaxBytes,
+      signal,
+      onBuffered: (bytes) => held.set('aligner', bytes),
+    });
+    return onScratch(folder, async () => {
+      const frames = await writeRows(rows, writer, plan.task, progress);
+      if (frames === 0) throw new InputError(noRows(name, extent.expectedRows, aligner));
+      const written = await writer.finish();
+      throwIfAborted(signal);
+      progress.enter('verify');
+      const faults = (await verifyWritten(written, plan.mapping.features, config.fps)).filter(
+        ({ ok }) => !ok,
+      );
+      if (faults.length > 0)
+        throw new EncodeError(`${name}: ${faults.map(({ message }) => message).join('; ')}`);
+      const manifest = manifestOf(request, source, plan, written, aligner.report());
+      const files = Object.fromEntries(
+        written.files.map((file) => [publishedPath(file, request), basename(file.localPath)]),
+      );
+      await saveCheckpoint(folder, { manifest, files });
+      return { manifest, files };
+    });
+  });
+}
+
+/** Writes the rows as one episode; returns their number. */
+async function writeRows(
+  rows: AsyncIterable<AlignedFrame>,
+  writer: DatasetWriter,
+  task: string,
+  progress: StageProgress,
+): Promise<number> {
+  let frames = 0;
+  let startTime = 0n;
+  let endTime = 0n;
+  for await (const row of rows) {
+    if (frames === 0) startTime = row.time;
+    endTime = row.time;
+    await writer.addFrame(row, task);
+    progress.frames(++frames);
+  }
+  if (frames > 0) await writer.saveEpisode({ startTime, endTime });
+  return frames;
+}
+
+function manifestOf(
+  request: ConversionRequest,
+  source: OpenedSource,
+  plan: ConversionPlan,
+  written: Written,
+  alignment: AlignmentReport,
+): EpisodeManifest {
+  const { config, key, slot } = request;
+  return {
+    version: 1,
+    key,
+    slot,
+    source: { ...source.info },
+    configHash: configHash(config),
+    converter: { version, encoder: written.encoder },
+    fps: config.fps,
+    robotType: config.robot_type ?? null,
+    features: plan.mapping.features,
+    videoInfo: written.videoInfo,
+    episodes: written.parts,
+    files: written.files.map((file) => {
+      const { type, bytes, sha256, frames, feature } = file;
+      const path = publishedPath(file, request);
+      return { path, type, bytes, sha256, frames, ...(feature === undefined ? {} : { feature }) };
+    }),
+    alignment,
+    losses: source.recording.losses,
+  };
+}
+
+/** Where a file of the episode lies once it is published. */
+function publishedPath(file: WrittenFile, { key, slot }: ConversionRequest): string {
+  return file.type === 'video' ? videoPath(file.feature ?? '', slot) : stagedPath(key);
+}
+
+function noRows(name: string, expected: number, aligner: FrameAligner): string {
+  const { sources } = aligner.report();
+  const worst = sources.toSorted((a, b) => b.dropped - a.dropped)[0];
+  return (
+    `${name}: no row is left of ${expected}: ` +
+    `${worst ? `${worst.feature} (${worst.topic}) has no sample within max_age for ${worst.dropped} of them` : 'nothing to align'}`
+  );
+}
+
+/** Keeps a gauge equal to the sum of what several holders report. */
+class HeldBytes {
+  readonly #gauge: { inc(value: number): void };
+  readonly #parts = new Map<string, number>();
+
+  constructor(gauge: { inc(value: number): void }) {
+    this.#gauge = gauge;
+  }
+
+  set(part: string, bytes: number): void {
+    const before = this.#parts.get(part) ?? 0;
+    if (bytes !== before) this.#gauge.inc(bytes - before);
+    this.#parts.set(part, bytes);
+  }
+
+  clear(): void {
+    for (const part of this.#parts.keys()) this.set(part, 0);
+  }
+}

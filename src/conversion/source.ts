@@ -1,0 +1,25 @@
+import { openRecording } from '../recording/open.ts';
+import type { Recording } from '../recording/types.ts';
+import { openRecordingFiles, type SourceVersion } from '../storage/recording-files.ts';
+import type { ConversionContext } from './types.ts';
+
+/** A recording opened where it lies, pinned to one version. */
+export type OpenedSource = {
+  /** As the user named it, for messages. */
+  readonly name: string;
+  readonly info: SourceVersion;
+  readonly recording: Recording;
+  close(): Promise<void>;
+};
+
+/** Finds and opens the recording at a path or URL. Throws `InputError` when there is none, or none that can be read. */
+export async function openSource(
+  location: string,
+  context: Pick<ConversionContext, 'metrics' | 'signal' | 'sources'>,
+  recover: boolean,
+): Promise<OpenedSource> {
+  const { metrics, signal } = context;
+  const files = await openRecordingFiles(location, { ...context.sources, metrics: metrics.storage, signal });
+  const recording = await openRecording(files, { recover, signal });
+  return { name: files.name, info: files.source, recording, close: () => recording.close() };
+}

@@ -1,0 +1,262 @@
+import { execFileSync } from 'node:child_process';
+import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { parseDatasetConfig } from '../../src/conversion/config.ts';
+import { openStorage } from '../../src/storage/open.ts';
+import { bench, temporaryFolder } from '../helpers/conversion.ts';
+import { demonstration, type DemonstrationOptions, START } from '../helpers/demonstration.ts';
+
+const config = {
+  fps: 30,
+  clock: 'header',
+  features: {
+    'observation.images.cam_high': { topic: '/cam_high/image_raw/compressed', type: 'video' },
+    'observation.state': { topic: '/joint_states', field: 'position', names: 'all' },
+    action: { topic: '/joint_commands', field: 'position', names: 'all' },
+  },
+};
+
+type Features = Record<string, object>;
+const withFeatures = (features: Features) => ({ ...config, features: { ...config.features, ...features } });
+
+async function fileOf(
+  t: ExecutionContext,
+  bytes: Uint8Array | string,
+  name = 'recording.mcap',
+): Promise<string> {
+  const path = join(await temporaryFolder(t), name);
+  await writeFile(path, bytes);
+  return path;
+}
+
+/** The conversion must refuse for good, in one sentence, and leave nothing behind. */
+async function refused(
+  t: ExecutionContext,
+  source: string,
+  settings: object,
+  expected: RegExp,
+): Promise<void> {
+  const { convert, output, scratch, metrics } = await bench(t);
+  const error = await t.throwsAsync(convert(source, settings), { name: 'InputError' });
+  t.regex(error.message, expected);
+  t.notRegex(error.message, /\n\s+at /, 'no stack trace in a sentence for people');
+  t.deepEqual(await readdir(output).catch(() => []), [], 'nothing half-published');
+  t.deepEqual(await readdir(scratch).catch(() => []), [], 'scratch is empty');
+  const { values } = await metrics.conversion.activeConversions.get();
+  t.is(values[0]?.value, 0);
+  t.is((await metrics.resources.bufferUsage.get()).values[0]?.value, 0);
+}
+
+const unreadable = test.macro({
+  exec: async (t, bytes: () => Uint8Array | string, expected: RegExp) => {
+    await refused(t, await fileOf(t, bytes()), config, expected);
+  },
+  title: (name) => `${name} is refused in a sentence`,
+});
+
+test('an empty file', unreadable, () => '', /empty/);
+test(
+  'a file of random bytes',
+  unreadable,
+  () => Uint8Array.from({ length: 5000 }, (_, i) => (i * 7919) % 251),
+  /MCAP|recording/,
+);
+test('a text file', unreadable, () => 'topic,time,value\n/joints,1,2\n'.repeat(50), /MCAP|recording/);
+
+test('a file that is not there is refused in a sentence', async (t) => {
+  await refused(
+    t,
+    join(await temporaryFolder(t), 'missing.mcap'),
+    config,
+    /expected a recording at .*missing\.mcap/,
+  );
+});
+
+test('a truncated recording is refused when recovery is off, and what is whole is converted when it is on', async (t) => {
+  const bytes = await demonstration({ seconds: 4, chunkSize: 16_000 });
+  const path = await fileOf(t, bytes.subarray(0, Math.floor(bytes.length * 0.6)));
+  await refused(t, path, { ...config, recover: false }, /truncated|cut|incomplete|footer|end/i);
+  const { manifest } = await (await bench(t)).convert(path, config);
+  const frames = manifest.episodes[0]?.frames ?? 0;
+  t.true(frames > 30 && frames < 120, `${frames} frames`);
+  t.true(manifest.losses.length > 0, 'the loss is reported');
+});
+
+const wrongConfig = test.macro({
+  exec: async (t, settings: object, expected: RegExp) => {
+    await refused(t, await fileOf(t, await demonstration({ seconds: 1 })), settings, expected);
+  },
+  title: (name) => `${name} is refused before any work`,
+});
+
+test(
+  'an unknown topic',
+  wrongConfig,
+  withFeatures({ action: { topic: '/joint_command', field: 'position' } }),
+  /action: topic \/joint_command is not in the recording.*\/joint_commands/,
+);
+test(
+  'an unknown field',
+  wrongConfig,
+  withFeatures({ action: { topic: '/joint_commands', field: 'positions' } }),
+  /\/joint_commands.*positions/,
+);
+test(
+  'an unknown joint name',
+  wrongConfig,
+  withFeatures({ action: { topic: '/joint_commands', field: 'position', names: ['shoulder', 'elbw'] } }),
+  /elbw.*elbow/,
+);
+test(
+  'a camera feature on joint states',
+  wrongConfig,
+  withFeatures({ 'observation.images.wrist': { topic: '/joint_states', type: 'video' } }),
+  /\/joint_states.*JointState/,
+);
+test(
+  'a header clock on messages without stamp',
+  wrongConfig,
+  withFeatures({ note: { topic: '/task', field: 'data' } }),
+  /header.*\/task/,
+);
+
+const damaged = test.macro({
+  exec: async (t, change: NonNullable<DemonstrationOptions['change']>, expected: RegExp) => {
+    await refused(t, await fileOf(t, await demonstration({ seconds: 4, change })), config, expected);
+  },
+  title: (name) => `${name} fails the episode with the reason`,
+});
+
+const CAMERA = '/cam_high/image_raw/compressed';
+
+test(
+  'a camera that stops half-way',
+  damaged,
+  (channels) =>
+    channels.map((channel) =>
+      channel.topic === CAMERA ? { ...channel, messages: channel.messages.slice(0, 60) } : channel,
+    ),
+  /cam_high.*stops.*tolerate\.early_end/,
+);
+test(
+  'a zero-length JPEG in the middle',
+  damaged,
+  (channels) =>
+    channels.map((channel) =>
+      channel.topic === CAMERA
+        ? {
+            ...channel,
+            messages: channel.messages.map((message, i) =>
+              i === 57
+                ? { ...message, value: { ...(message.value as object), data: new Uint8Array() } }
+                : message,
+            ),
+          }
+        : channel,
+    ),
+  /cam_high.*no bytes/,
+);
+test(
+  'stamps that run backwards by seconds',
+  damaged,
+  (channels) =>
+    channels.map((channel) =>
+      channel.topic === '/joint_states'
+        ? {
+            ...channel,
+            messages: channel.messages.map((message, i) =>
+              i < 200
+                ? message
+                : { ...message, value: { ...(message.value as object), header: stampAt(i - 200) } },
+            ),
+          }
+        : channel,
+    ),
+  /\/joint_states.*reorder/,
+);
+test(
+  'a NaN in a vector',
+  damaged,
+  (channels) =>
+    channels.map((channel) =>
+      channel.topic === '/joint_states'
+        ? {
+            ...channel,
+            messages: channel.messages.map((message, i) =>
+              i === 120
+                ? { ...message, value: { ...(message.value as object), position: [0, Number.NaN, 0, 0] } }
+                : message,
+            ),
+          }
+        : channel,
+    ),
+  /\/joint_states.*NaN/,
+);
+
+function stampAt(sample: number) {
+  const time = START + BigInt(sample) * 10_000_000n;
+  const nanos = Number(time % 1_000_000_000n);
+  return { seq: 0, stamp: { sec: Number(time / 1_000_000_000n), nanosec: nanos, nsec: nanos }, frame_id: '' };
+}
+
+test('fps 0 and unknown keys are refused when the config is read, each naming its place', (t) => {
+  const error = t.throws(() => parseDatasetConfig({ ...config, fps: 0, robot_typ: 'g1' }), {
+    name: 'InputError',
+  });
+  t.regex(error.message, /fps/);
+  t.regex(error.message, /robot_typ.*robot_type/);
+});
+
+const asRoot = process.getuid?.() === 0;
+
+test('a destination that is not writable fails without a retry', async (t) => {
+  if (asRoot) return unwritable(t, '/sys/dataset');
+  const closed = join(await temporaryFolder(t), 'closed');
+  await mkdir(closed);
+  await chmod(closed, 0o500);
+  return unwritable(t, join(closed, 'dataset'));
+});
+
+test('a destination below a file fails without a retry', async (t) => {
+  await unwritable(t, join(await fileOf(t, 'a file', 'file.txt'), 'dataset'));
+});
+
+async function unwritable(t: ExecutionContext, destination: string): Promise<void> {
+  const path = await fileOf(t, await demonstration({ seconds: 1 }));
+  const { metrics } = await bench(t);
+  const output = openStorage(destination, { metrics: metrics.storage, role: 'destination' });
+  const { convert, scratch } = await bench(t, { output });
+  const error = await t.throwsAsync(convert(path, config), { name: 'StorageError' });
+  t.is((error as Error & { retryable?: boolean }).retryable, false);
+  t.deepEqual(await readdir(scratch).catch(() => []), []);
+}
+
+(asRoot ? test : test.skip)(
+  'a full scratch disk fails without a retry and leaves nothing behind',
+  async (t) => {
+    const path = await fileOf(t, await demonstration({ seconds: 8, width: 320, height: 240 }));
+    const disk = join(await temporaryFolder(t), 'disk');
+    await mkdir(disk);
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', disk], { stdio: 'pipe' });
+    } catch {
+      t.log('this machine does not let its root mount a small disk; nothing was tested');
+      t.pass();
+      return;
+    }
+    try {
+      const scratch = join(disk, 'job');
+      const { convert, output } = await bench(t, { scratch });
+      const error = await t.throwsAsync(convert(path, config), {
+        name: 'StorageError',
+        message: /disk is full|no space/i,
+      });
+      t.is((error as Error & { retryable?: boolean }).retryable, false);
+      t.deepEqual(await readdir(disk), []);
+      t.deepEqual(await readdir(output).catch(() => []), []);
+    } finally {
+      execFileSync('umount', [disk]);
+    }
+  },
+);
