@@ -1,0 +1,103 @@
+import { hostname } from 'node:os';
+import { Registry } from 'prom-client';
+import { type Config, s3Settings, secretsOf, workerSlot } from '../config.ts';
+import { convertEpisode } from '../conversion/convert.ts';
+import { finalizeDataset } from '../conversion/finalize.ts';
+import { createLog } from '../log.ts';
+import { createMetrics, createWorkerMetrics } from '../metrics/index.ts';
+import { startSnapshots } from '../metrics/snapshot-push.ts';
+import { Consumer } from '../queue/consumer.ts';
+import { openStorage } from '../storage/open.ts';
+import { isToWorker, type ToPrimary } from './messages.ts';
+
+/** How long a worker whose primary died tries to hand its jobs back. */
+const ORPHAN_GRACE_MS = 5000;
+
+/**
+ * One worker process: a consumer of the queues, its own registry pushed to the primary. Signals are the primary's
+ * business (Ctrl+C reaches the whole group): it says `drain`, and `abort` when the time is up.
+ */
+export async function startWorker(config: Config): Promise<void> {
+  const slot = workerSlot();
+  const log = createLog({
+    level: config.LOG_LEVEL,
+    format: config.LOG_FORMAT,
+    bindings: { worker: slot },
+    secrets: secretsOf(config),
+  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => undefined);
+  const registry = new Registry();
+  const metrics = createMetrics(registry);
+  const own = createWorkerMetrics(registry, slot);
+  const snapshots = startSnapshots(registry, process, { refresh: () => own.slot.refresh() });
+  const s3 = s3Settings(config);
+  const announce = (message: ToPrimary) => {
+    if (process.connected) process.send?.(message);
+  };
+
+  const consumer = new Consumer({
+    redis: { url: config.REDIS_URL },
+    prefix: config.QUEUE_PREFIX,
+    name: `${hostname()}#${slot}`,
+    lockDurationMs: config.LOCK_DURATION_MS,
+    stalledIntervalMs: config.STALLED_INTERVAL_MS,
+    defaultAttempts: config.JOB_ATTEMPTS,
+    openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination', s3 }),
+    convert: (request, context) =>
+      convertEpisode(request, {
+        ...context,
+        sources: { s3 },
+        onProgress: (progress) => {
+          context.onProgress?.(progress);
+          stagePush(progress.stage);
+        },
+      }),
+    finalize: finalizeDataset,
+    scratch: config.SCRATCH_DIR,
+    context: {
+      bufferMaxBytes: config.BUFFER_MAX_BYTES,
+      upload: { concurrency: config.UPLOAD_CONCURRENCY, maxAttempts: config.UPLOAD_MAX_ATTEMPTS },
+      metrics,
+    },
+    log,
+    onStart: (job) => announce({ type: 'job-started', job }),
+    onEnd: (job) => {
+      void snapshots.flush();
+      announce({ type: 'job-ended', job });
+    },
+    onOutcome: () => void snapshots.flush(),
+  });
+
+  // What a stage counted is pushed when the next one begins, so that a crash loses little.
+  let stage = '';
+  const stagePush = (entered: string) => {
+    if (entered === stage) return;
+    stage = entered;
+    void snapshots.flush();
+  };
+
+  let ending: Promise<void> | undefined;
+  const end = (): Promise<void> => {
+    ending ??= (async () => {
+      await consumer.drain();
+      own.slot.stop();
+      await snapshots.stop();
+      process.exit(0);
+    })();
+    return ending;
+  };
+  process.on('message', (message: unknown) => {
+    if (!isToWorker(message)) return;
+    if (message.type === 'abort') consumer.handBack();
+    void end();
+  });
+  process.on('disconnect', () => {
+    log.warn({}, 'the primary is gone; handing jobs back');
+    setTimeout(() => process.exit(1), ORPHAN_GRACE_MS).unref();
+    consumer.handBack();
+    void end();
+  });
+  await consumer.ready();
+  announce({ type: 'ready' });
+  log.info({ slot }, 'worker ready');
+}

@@ -1,0 +1,113 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+
+/** A service running as its own process: primary and workers, as `npm start` runs it. */
+export type RunningService = {
+  readonly url: string;
+  readonly process: ChildProcess;
+  /** Everything it logged so far. */
+  log(): string;
+  get<T = unknown>(path: string): Promise<{ status: number; body: T; text: string }>;
+  post<T = unknown>(path: string, body: unknown): Promise<{ status: number; body: T; text: string }>;
+  /** Pids of the worker processes. */
+  workers(): Promise<number[]>;
+  /** Sends a signal and resolves with the exit code (or the signal that ended it). */
+  end(signal?: NodeJS.Signals): Promise<number | string | null>;
+};
+
+/** Starts the compiled service on a free port and waits until it is ready; it ends with the test. */
+export async function startService(
+  t: ExecutionContext,
+  env: Readonly<Record<string, string>>,
+  options: { waitFor?: string } = {},
+): Promise<RunningService> {
+  const child = spawn(process.execPath, [join(process.cwd(), 'dist/src/main.js')], {
+    env: { PATH: process.env['PATH'] ?? '', HTTP_PORT: '0', LOG_LEVEL: 'info', LOG_FORMAT: 'json', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let log = '';
+  child.stdout.on('data', (data: Buffer) => (log += data.toString()));
+  child.stderr.on('data', (data: Buffer) => (log += data.toString()));
+  const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+  t.teardown(async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    await ended;
+    if (!t.passed)
+      t.log(
+        log
+          .split('\n')
+          .filter((line) => !line.includes('"msg":"request"'))
+          .slice(-40)
+          .join('\n'),
+      );
+  });
+  const port = await until(
+    () => /"port":(\d+)/.exec(log)?.[1],
+    () => child.exitCode !== null && `the service ended with ${child.exitCode}:\n${log}`,
+  );
+  const url = `http://127.0.0.1:${port}`;
+  const request = async <T>(path: string, init?: RequestInit) => {
+    const response = await fetch(`${url}${path}`, init);
+    const text = await response.text();
+    const json = response.headers.get('content-type')?.includes('json') ?? false;
+    return { status: response.status, text, body: (json ? JSON.parse(text) : undefined) as T };
+  };
+  const service: RunningService = {
+    url,
+    process: child,
+    log: () => log,
+    get: (path) => request(path),
+    post: (path, body) =>
+      request(path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      }),
+    workers: () => childrenOf(child.pid ?? 0),
+    async end(signal = 'SIGTERM') {
+      child.kill(signal);
+      const [code, by] = await ended;
+      return code ?? by;
+    },
+  };
+  await untilAsync(
+    async () => (await service.get(options.waitFor ?? '/readyz')).status === 200,
+    () => child.exitCode !== null && `the service ended with ${child.exitCode}:\n${log}`,
+  );
+  return service;
+}
+
+/** Pids of the direct children of a process. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  const { readFile } = await import('node:fs/promises');
+  const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+  return text.split(' ').filter(Boolean).map(Number);
+}
+
+const LIMIT_MS = 60_000;
+
+/** Looks every 20 ms until there is a value; fails after a minute, or with the sentence `broken` gives. */
+export async function until<T>(
+  look: () => T | undefined,
+  broken: () => string | false = () => false,
+): Promise<T> {
+  return untilAsync(async () => look(), broken);
+}
+
+/** As `until`, for a look that takes time; `false` counts as nothing yet. */
+export async function untilAsync<T>(
+  look: () => Promise<T | undefined | false>,
+  broken: () => string | false = () => false,
+): Promise<T> {
+  const deadline = Date.now() + LIMIT_MS;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    const sentence = broken();
+    if (sentence) throw new Error(sentence);
+    if (Date.now() > deadline) throw new Error(`nothing came within ${LIMIT_MS / 1000} s`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
