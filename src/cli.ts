@@ -1,0 +1,76 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { cancelCommand, retryCommand } from './cli/control.ts';
+import { type CliContext, UsageError } from './cli/context.ts';
+import { convertCommand } from './cli/convert.ts';
+import { enqueueCommand } from './cli/enqueue.ts';
+import { inspectCommand } from './cli/inspect.ts';
+import { settings } from './cli/settings.ts';
+import { startCommand } from './cli/start.ts';
+import { statusCommand } from './cli/status.ts';
+import { verifyCommand } from './cli/verify.ts';
+import { loadEnvFile } from './config.ts';
+import { version } from './conversion/version.ts';
+import { CanceledError, toError } from './errors.ts';
+
+/** Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. */
+const FAILED = 1;
+const WRONG_USE = 2;
+const INTERRUPTED = 130;
+
+/** Loaded only when needed: the other commands need neither HTTP server nor queue workers. */
+async function startService(): Promise<void> {
+  const { startPrimary } = await import('./cluster/primary.ts');
+  await startPrimary(settings());
+}
+
+async function main(): Promise<void> {
+  const abort = new AbortController();
+  const context: CliContext = { out: process.stdout, err: process.stderr, signal: abort.signal };
+  // A reader that went away (`| head`) ends the command quietly.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === 'EPIPE' ? 0 : FAILED),
+  );
+  const program = new Command('roboflow')
+    .description('Converts robot recordings (MCAP, ROS bags) into verified LeRobot datasets.')
+    .version(version)
+    .showHelpAfterError('(run with --help for the options)')
+    .enablePositionalOptions();
+  const commands = [
+    startCommand(startService),
+    convertCommand(context),
+    enqueueCommand(context),
+    statusCommand(context),
+    cancelCommand(context),
+    retryCommand(context),
+    inspectCommand(context),
+    verifyCommand(context),
+  ];
+  for (const command of commands) program.addCommand(command);
+  for (const command of [program, ...commands]) command.exitOverride();
+  // The service has its own handling of signals; every other command is stopped by the first.
+  program.hook('preAction', (_, action) => {
+    if (action.name() === 'start') return;
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => abort.abort(new CanceledError('cancelled')));
+    }
+  });
+  try {
+    loadEnvFile();
+    await program.parseAsync();
+  } catch (thrown) {
+    process.exitCode = exitCodeOf(toError(thrown), context);
+  }
+}
+
+function exitCodeOf(error: Error, context: CliContext): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
+  if (error instanceof CanceledError) {
+    context.err.write('interrupted\n');
+    return INTERRUPTED;
+  }
+  context.err.write(`error: ${error.message}\n`);
+  return error instanceof UsageError ? WRONG_USE : FAILED;
+}
+
+await main();

@@ -1,0 +1,44 @@
+import { InvalidArgumentError } from 'commander';
+import { pathToFileURL } from 'node:url';
+import { InputError } from '../errors.ts';
+import { resolveLocation } from '../storage/location.ts';
+
+/** What every command is given. */
+export type CliContext = {
+  readonly out: NodeJS.WriteStream;
+  readonly err: NodeJS.WriteStream;
+  /** Aborted by Ctrl+C. */
+  readonly signal: AbortSignal;
+};
+
+/** The command was used wrongly: exit code 2. */
+export class UsageError extends InputError {}
+
+/** Prints one JSON value on a line. */
+export function printJson(context: CliContext, value: unknown): void {
+  context.out.write(`${JSON.stringify(value)}\n`);
+}
+
+/** Prints lines of text. */
+export function printLines(context: CliContext, ...lines: readonly string[]): void {
+  context.out.write(`${lines.join('\n')}\n`);
+}
+
+/** Paths relative to the working directory and URLs, as URLs without trailing slash. */
+export function toUrl(location: string): string {
+  return resolveLocation(location, { cwd: process.cwd() }).href.replace(/(?<!\/)\/$/, '');
+}
+
+/** The working directory as a `file:` URL with trailing slash. */
+export function workingDirectory(): string {
+  return `${pathToFileURL(process.cwd()).href}/`;
+}
+
+/** Parses the value of an option that takes a whole number. */
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^-?\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${min} to ${max}.`);
+  };
+}

@@ -1,0 +1,81 @@
+import { Command } from 'commander';
+import { Registry } from 'prom-client';
+import { type Inspection, inspectRecording } from '../conversion/inspect.ts';
+import { openSource } from '../conversion/source.ts';
+import { createMetrics } from '../metrics/index.ts';
+import { withReleasers } from '../releasers.ts';
+import { type CliContext, printJson, printLines, toUrl } from './context.ts';
+import { sourceSettings } from './settings.ts';
+import { humanBytes, humanSeconds, table } from './table.ts';
+
+/** `roboflow inspect RECORDING`: topics, types, rates, clocks, gaps. */
+export function inspectCommand(context: CliContext): Command {
+  return new Command('inspect')
+    .description('show what a recording holds: topics, types, rates, clocks, gaps')
+    .argument('<recording>', 'file, rosbag2 folder or URL')
+    .option('--json', 'machine-readable output')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ roboflow inspect demo.mcap\n  $ roboflow inspect s3://raw/day1/ep_001.bag --json',
+    )
+    .action(async (recording: string, options: { json?: boolean }) => {
+      const inspection = await inspect(recording, context);
+      if (options.json) printJson(context, inspection);
+      else printLines(context, ...describe(inspection));
+    });
+}
+
+async function inspect(recording: string, context: CliContext): Promise<Inspection> {
+  const { signal } = context;
+  return withReleasers(async (release) => {
+    const metrics = createMetrics(new Registry());
+    const source = await openSource(toUrl(recording), { metrics, signal, sources: sourceSettings() }, true);
+    release(() => source.close());
+    return inspectRecording(source, signal);
+  });
+}
+
+function describe(inspection: Inspection): string[] {
+  const { start, seconds, topics, losses, metadata } = inspection;
+  const rows = topics.map((topic) => [
+    topic.topic,
+    topic.type,
+    topic.encoding,
+    String(topic.messages),
+    topic.hz === null ? '-' : topic.hz.toFixed(1),
+    topic.first === null ? '-' : topic.first.toFixed(3),
+    topic.last === null ? '-' : topic.last.toFixed(3),
+    topic.largestGap === null ? '-' : humanSeconds(topic.largestGap),
+    topic.stampLag === null ? '-' : humanSeconds(topic.stampLag.median),
+    topic.picture ? `${topic.picture.width}x${topic.picture.height} ${topic.picture.format}` : '',
+  ]);
+  const heading = [
+    'TOPIC',
+    'TYPE',
+    'ENCODING',
+    'COUNT',
+    'HZ',
+    'FIRST',
+    'LAST',
+    'LARGEST GAP',
+    'STAMP LAG',
+    'PICTURE',
+  ];
+  const notes = topics.flatMap((topic) => [
+    ...(topic.refused ? [`cannot be converted: ${topic.refused}`] : []),
+    ...(topic.stampFaults > 0
+      ? [`${topic.topic}: ${topic.stampFaults} stamps are zero or run backwards`]
+      : []),
+  ]);
+  return [
+    inspection.name,
+    `  ${inspection.container}, ${humanBytes(inspection.bytes)}, ${inspection.messages} messages, ` +
+      `${start === null ? 'empty' : `${humanSeconds(seconds)} from ${start}`}` +
+      (inspection.writtenBy === '' ? '' : `, written by ${inspection.writtenBy}`),
+    '',
+    ...table([heading, ...rows], [3, 4, 5, 6, 7, 8]),
+    ...(notes.length > 0 ? ['', ...notes] : []),
+    ...losses.map((loss) => `lost: ${loss.what}`),
+    ...metadata.map(({ name, entries }) => `metadata ${name}: ${JSON.stringify(entries)}`),
+  ];
+}

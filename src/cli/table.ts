@@ -1,0 +1,33 @@
+/** Lays rows out in columns; the first row is the heading. Numbers (right-aligned columns) are named by index. */
+export function table(rows: readonly (readonly string[])[], right: readonly number[] = []): string[] {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
+  const rightAligned = new Set(right);
+  return rows.map((row) =>
+    row
+      .map((cell, i) => (rightAligned.has(i) ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+/** Bytes for people: `1.2 MB` (powers of 1000). */
+export function humanBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** Seconds for people: `850 ms`, `12.3 s`, `4 min 05 s`. */
+export function humanSeconds(seconds: number): string {
+  const size = Math.abs(seconds);
+  if (size < 1) return `${(seconds * 1000).toFixed(size < 0.1 ? 1 : 0)} ms`;
+  if (size < 100) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`;
+}
