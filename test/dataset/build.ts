@@ -80,16 +80,16 @@ export async function numberedJpeg(number: number, width: number, height: number
   return { format: 'jpeg', width, height, data: jpeg };
 }
 
-/** Values of frame `k` of the recording numbered `recording`, for `FEATURES`. */
-export async function sampleFrame(recording: number, k: number): Promise<AlignedFrame> {
+/** Values of frame `k` of the recording numbered `recording`, for `FEATURES` (without pictures when told). */
+export async function sampleFrame(recording: number, k: number, pictures = true): Promise<AlignedFrame> {
   const values = new Map<string, FeatureValue>([
     ['observation.state', Float64Array.of(Math.sin(k / 7) + recording, Math.cos(k / 5) * 2)],
     ['action', Float64Array.of(Math.sin((k + 1) / 7) + recording, Math.cos((k + 1) / 5) * 2)],
-    ['observation.images.wrist', await numberedJpeg(recording * 1000 + k, 64, 48)],
     ['gripper.count', Float64Array.of(k % 3)],
     ['next.done', Float64Array.of(k % 10 === 9 ? 1 : 0)],
     ['note', `frame ${k}`],
   ]);
+  if (pictures) values.set('observation.images.wrist', await numberedJpeg(recording * 1000 + k, 64, 48));
   return { episode: 0, index: k, time: BigInt(k) * 100_000_000n, values };
 }
 

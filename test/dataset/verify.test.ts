@@ -1,4 +1,4 @@
-import { appendFile, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, cp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { DEFAULT_FEATURES, featureColumn, listColumn } from '../../src/dataset/columns.ts';
@@ -16,8 +16,21 @@ const DATA = 'data/chunk-000/file-000.parquet';
 const EPISODES = 'meta/episodes/chunk-000/file-000.parquet';
 const VIDEO = 'videos/observation.images.wrist/chunk-000/file-001.mp4';
 
+let whole: Promise<string> | undefined;
+const undo: (() => Promise<void>)[] = [];
+test.after.always(async () => {
+  for (const each of undo) await each();
+});
+
+/** A copy of the dataset that all tests share, built by the first. */
 async function dataset(t: ExecutionContext): Promise<string> {
-  return (await buildDataset(await tempFolder(t), PLANS)).root;
+  whole ??= (async () => {
+    const dir = await tempFolder({ teardown: (each) => undo.push(each) });
+    return (await buildDataset(dir, PLANS)).root;
+  })();
+  const own = await tempFolder(t);
+  await cp(await whole, own, { recursive: true });
+  return own;
 }
 
 const failed = async (root: string) =>
