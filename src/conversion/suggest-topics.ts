@@ -1,0 +1,119 @@
+import { InputError } from '../errors.ts';
+import { describe, isRecord } from '../frame/field-path.ts';
+import { leavesOf } from '../frame/flatten.ts';
+import { namesOf } from '../frame/joint-names.ts';
+import type { Probe } from '../frame/types.ts';
+import { vectorReader } from '../frame/vector-reader.ts';
+
+/** What an inspection found out about one topic; times in seconds from the recording's start. */
+export type TopicFacts = {
+  readonly probe: Probe;
+  readonly messages: number;
+  readonly hz: number | null;
+  readonly first: number | null;
+  readonly last: number | null;
+  readonly largestGap: number | null;
+  /** Header stamps that are zero or run backwards. */
+  readonly stampFaults: number;
+};
+
+/** A topic that can become (part of) a vector: which fields, and how many values. */
+export type VectorTopic = TopicFacts & {
+  readonly fields: readonly string[];
+  /** Joint names, when the message lists them. */
+  readonly names: readonly string[] | undefined;
+  readonly size: number;
+  readonly command: boolean;
+};
+
+/** Topics that tell about the recording system, not about the robot. */
+const housekeeping =
+  /(^|\/)(tf|tf_static|rosout|rosout_agg|diagnostics(_agg)?|camera_info|parameter_events|clock|statistics|bond)$/;
+const commandWords = /command|cmd|action|target|desired|goal|leader|master|setpoint|reference/i;
+/** A row of these would no longer be a robot's state, but a scan or a map. */
+const largestVector = 256;
+
+/** The vector a topic offers, or undefined when its messages hold no plain numbers. */
+export function vectorTopic(facts: TopicFacts): VectorTopic | undefined {
+  const { probe } = facts;
+  const { topic, first } = probe;
+  if (probe.picture || housekeeping.test(topic) || !isRecord(first)) return undefined;
+  const command =
+    commandWords.test(topic.split('/').slice(-2).join('/')) || /Twist|AckermannDrive/.test(probe.schemaName);
+  const listed = namesOf(first);
+  for (const field of ['position', 'positions', 'velocity', 'effort', 'points[0].positions']) {
+    const names = listed?.names ?? [];
+    if (names.length > 0 && reads({ topic, field, names: 'all' }, first)) {
+      return { ...facts, fields: [field], names, size: names.length, command };
+    }
+  }
+  const fields = numericFields(first, '');
+  const size = fields.reduce((sum, field) => sum + field.size, 0);
+  if (size === 0 || size > largestVector) return undefined;
+  return { ...facts, fields: fields.map(({ path }) => path), names: undefined, size, command };
+}
+
+function reads(setting: Parameters<typeof vectorReader>[0], first: unknown): boolean {
+  try {
+    return vectorReader(setting, first).dtype === 'float32';
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
+}
+
+/** The largest parts of a message that are numbers throughout; headers, times, texts and covariances are left out. */
+function numericFields(
+  message: Readonly<Record<string, unknown>>,
+  prefix: string,
+): { path: string; size: number }[] {
+  return Object.entries(message).flatMap(([key, value]) => {
+    if (key === 'header' || /covariance/.test(key) || !/^[^.[\]\s]+$/.test(key)) return [];
+    const path = prefix === '' ? key : `${prefix}.${key}`;
+    const whole =
+      isRecord(value) && Object.keys(value).some((inner) => /covariance/.test(inner))
+        ? undefined
+        : sizeOf(value);
+    if (whole !== undefined) return [{ path, size: whole }];
+    return isRecord(value) ? numericFields(value, path) : [];
+  });
+}
+
+function sizeOf(value: unknown): number | undefined {
+  try {
+    return leavesOf({ steps: [], label: describe(value) }, value).reduce(
+      (sum, leaf) => sum + (leaf.length ?? 1),
+      0,
+    );
+  } catch (thrown) {
+    if (thrown instanceof InputError) return undefined;
+    throw thrown;
+  }
+}
+
+/** Parts of camera topics that say how a picture travels, not which camera took it. */
+const transport =
+  /^(image|image_raw|image_rect|image_rect_raw|image_color|image_rect_color|raw|compressed|compressed_depth|compressedDepth|compressed_video|ffmpeg|theora|h264|rgb|color|video|camera)$/;
+
+/** A name for a camera from its topic: its last telling part, letters, digits and `_` only. */
+export function cameraName(topic: string, depth: boolean): string {
+  const parts = topic.split('/').filter((part) => part !== '');
+  const telling = parts.filter((part) => !transport.test(part)).at(-1) ?? parts[0] ?? 'camera';
+  const name = telling.replaceAll(/[^A-Za-z0-9_]+/g, '_').replaceAll(/^_+|_+$/g, '') || 'camera';
+  return depth && !/depth/.test(name) ? `${name}_depth` : name;
+}
+
+/** Where a camera's pictures come from when one camera is recorded in several ways: compressed before raw. */
+export function withoutDuplicates(cameras: readonly TopicFacts[]): {
+  taken: TopicFacts[];
+  left: TopicFacts[];
+} {
+  const best = new Map<string, TopicFacts>();
+  const base = ({ probe }: TopicFacts) =>
+    `${probe.topic.replace(/\/(compressed|compressedDepth|compressed_video|ffmpeg|theora|h264)$/, '')} ${probe.picture?.depth}`;
+  for (const camera of cameras.toSorted((a, b) => b.probe.topic.length - a.probe.topic.length)) {
+    if (!best.has(base(camera))) best.set(base(camera), camera);
+  }
+  const taken = cameras.filter((camera) => best.get(base(camera)) === camera);
+  return { taken, left: cameras.filter((camera) => !taken.includes(camera)) };
+}
