@@ -3,9 +3,8 @@ import { InputError } from '../errors.ts';
 import { compareKeys } from './keys.ts';
 import { filePath, locationOf, parentOf, resolvedPath, resolveLocation } from './location.ts';
 import { openStorage, type StorageOptions } from './open.ts';
-import type { SourceVersion } from './recording-files.ts';
 import { isRecordingName, ROSBAG2_INDEX, versionOfFolder } from './recording-names.ts';
-import type { ObjectInfo, Storage } from './types.ts';
+import type { ObjectInfo, SourceVersion, Storage } from './types.ts';
 
 export type ExpandOptions = Omit<StorageOptions, 'role'> & {
   /** What relative paths are relative to; without it they are refused. */

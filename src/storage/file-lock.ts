@@ -19,17 +19,12 @@ export type FileLock = { release(): Promise<void> };
  */
 export async function lockFile(path: string, signal?: AbortSignal): Promise<FileLock> {
   const token = uniqueOwnerName();
-  for (let waitMs = 2; ; waitMs = Math.min(waitMs * 2, 50)) {
-    if (await tryCreate(path, token)) return held(path, token);
-    await breakStale(path);
+  for (let waitMs = 2; ; waitMs = Math.min(waitMs * 2, 100)) {
+    const found = await inspect(path);
+    if (found?.stale) await breakStale(path, found.token);
+    else if (found === undefined && (await tryCreate(path, token))) return held(path, token);
     await pause(waitMs, signal);
   }
-}
-
-/** Whether a lock is held by a process that may be alive. */
-export async function isLocked(path: string): Promise<boolean> {
-  const found = await inspect(path);
-  return found !== undefined && !found.stale;
 }
 
 async function tryCreate(path: string, token: string): Promise<boolean> {
@@ -65,29 +60,40 @@ async function createDirectly(path: string, token: string): Promise<boolean> {
 }
 
 function held(path: string, token: string): FileLock {
+  const stop = touchRegularly(path);
   let released = false;
-  const heartbeat = setInterval(() => {
-    const now = new Date();
-    // a failed touch shows as a stale lock to others; there is nobody to tell here
-    utimes(path, now, now).catch(() => clearInterval(heartbeat));
-  }, HEARTBEAT_MS);
-  heartbeat.unref();
   return {
     release: async () => {
       if (released) return;
       released = true;
-      clearInterval(heartbeat);
+      stop();
       if ((await inspect(path))?.token === token) await unlinkIfThere(path);
     },
   };
+}
+
+/** Touches a file every few seconds, so that others see that its owner lives; returns what ends it. */
+export function touchRegularly(path: string): () => void {
+  const heartbeat = setInterval(() => {
+    const now = new Date();
+    // a touch that fails shows to others as an owner that is gone; there is nobody to tell here
+    utimes(path, now, now).catch(() => clearInterval(heartbeat));
+  }, HEARTBEAT_MS);
+  heartbeat.unref();
+  return () => clearInterval(heartbeat);
+}
+
+/** Whether the owner named in `token` is known to be dead, or has not touched its file for half a minute. */
+export function isAbandoned(token: string, mtimeMs: number): boolean {
+  const owner = ownerFrom(token);
+  return (owner !== undefined && isDead(owner)) || Date.now() - mtimeMs > STALE_MS;
 }
 
 async function inspect(path: string): Promise<{ token: string; stale: boolean } | undefined> {
   try {
     const token = await readFile(path, 'utf8');
     const { mtimeMs } = await stat(path);
-    const owner = ownerFrom(token);
-    return { token, stale: (owner !== undefined && isDead(owner)) || Date.now() - mtimeMs > STALE_MS };
+    return { token, stale: isAbandoned(token, mtimeMs) };
   } catch (thrown) {
     if (errorCode(thrown) === 'ENOENT') return undefined;
     throw thrown;
@@ -95,9 +101,7 @@ async function inspect(path: string): Promise<{ token: string; stale: boolean } 
 }
 
 /** Moves a stale lock away; if another process replaced it meanwhile, what was moved goes back. */
-async function breakStale(path: string): Promise<void> {
-  const found = await inspect(path);
-  if (found === undefined || !found.stale) return;
+async function breakStale(path: string, token: string): Promise<void> {
   const aside = `${path}.${randomUUID()}`;
   try {
     await rename(path, aside);
@@ -105,7 +109,7 @@ async function breakStale(path: string): Promise<void> {
     if (errorCode(thrown) === 'ENOENT') return;
     throw thrown;
   }
-  if ((await readFile(aside, 'utf8')) !== found.token) {
+  if ((await readFile(aside, 'utf8')) !== token) {
     await link(aside, path).catch((thrown: unknown) => {
       if (errorCode(thrown) !== 'EEXIST') throw thrown;
     });
@@ -113,7 +117,8 @@ async function breakStale(path: string): Promise<void> {
   await unlinkIfThere(aside);
 }
 
-async function unlinkIfThere(path: string): Promise<void> {
+/** Removes a file; gone already is fine. */
+export async function unlinkIfThere(path: string): Promise<void> {
   try {
     await unlink(path);
   } catch (thrown) {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { link, open, rename, stat, unlink, utimes } from 'node:fs/promises';
+import { link, open, rename, stat, utimes } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { StorageError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
-import { lockFile } from './file-lock.ts';
+import { lockFile, unlinkIfThere } from './file-lock.ts';
 import { TEMPORARY_PREFIX } from './keys.ts';
 import { errorCode } from './local-errors.ts';
 import { etagOf } from './local-object.ts';
@@ -124,13 +124,5 @@ async function syncFolder(folder: string): Promise<void> {
     if (code !== 'EINVAL' && code !== 'ENOTSUP' && code !== 'EISDIR') throw thrown;
   } finally {
     await handle.close();
-  }
-}
-
-async function unlinkIfThere(path: string): Promise<void> {
-  try {
-    await unlink(path);
-  } catch (thrown) {
-    if (errorCode(thrown) !== 'ENOENT') throw thrown;
   }
 }

@@ -1,16 +1,18 @@
 import { InputError, StorageError } from '../errors.ts';
-import { parentOf, resolvedPath, filePath, resolveLocation } from './location.ts';
+import { locationOf, parentOf, resolvedPath, filePath, resolveLocation } from './location.ts';
 import { openStorage, type StorageOptions } from './open.ts';
 import { isRecordingName, versionOfFolder } from './recording-names.ts';
-import type { ObjectInfo, Storage, StoredObject } from './types.ts';
+import type { SourceCache } from './cache.ts';
+import type { ObjectInfo, SourceVersion, Storage, StoredObject } from './types.ts';
 
 /** A rosbag2 folder with more files than this is taken for something else. */
 const MAX_FOLDER_FILES = 10_000;
 
-export type RecordingFilesOptions = Omit<StorageOptions, 'role'> & { readonly signal?: AbortSignal };
-
-/** Where a recording lies and which version of it; the same for the same content, whoever asks. */
-export type SourceVersion = { readonly url: string; readonly size: number; readonly etag: string };
+export type RecordingFilesOptions = Omit<StorageOptions, 'role'> & {
+  readonly signal?: AbortSignal;
+  /** Where objects of remote stores are kept; without it, or without room in it, they are read where they are. */
+  readonly cache?: SourceCache | undefined;
+};
 
 /**
  * The files of one recording: the single file, or those of a rosbag2 folder (names relative to it, in key order).
@@ -76,13 +78,19 @@ function opened(
           `expected ${file} beside the other files of recording ${name}, found no such file`,
         );
       }
-      const object = await storage.open(file, signalOf(options));
-      if (object.info.etag === expected.etag) return object;
-      await object.close();
-      throw new StorageError(
-        `${file} of recording ${name} changed while it was being read: version ${expected.etag} became ${object.info.etag}`,
-        { retryable: true, reason: 'other' },
-      );
+      const open = async () => {
+        const object = await storage.open(file, signalOf(options));
+        if (object.info.etag === expected.etag) return object;
+        await object.close();
+        throw new StorageError(
+          `${file} of recording ${name} changed while it was being read: version ${expected.etag} became ${object.info.etag}`,
+          { retryable: true, reason: 'other' },
+        );
+      };
+      if (storage.kind === 'file' || options.cache === undefined) return open();
+      const at = locationOf(new URL(storage.url), file).href;
+      const kept = { url: at, size: expected.size, etag: expected.etag };
+      return (await options.cache.take(kept, open, options.signal)) ?? open();
     },
   };
 }

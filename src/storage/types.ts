@@ -92,6 +92,9 @@ export interface Storage {
   sweep(prefix: string, options: { olderThanMs: number; signal?: AbortSignal }): Promise<number>;
 }
 
+/** Where a recording lies and which version of it; the same for the same content, whoever asks. */
+export type SourceVersion = { readonly url: string; readonly size: number; readonly etag: string };
+
 /** The kinds of file a dataset is made of: the closed set of the `type` and `file_type` labels. */
 export type FileType = 'parquet' | 'video' | 'meta';
 
