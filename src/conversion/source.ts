@@ -1,6 +1,7 @@
 import { openRecording } from '../recording/open.ts';
 import type { Recording } from '../recording/types.ts';
-import { openRecordingFiles, type SourceVersion } from '../storage/recording-files.ts';
+import { openRecordingFiles } from '../storage/recording-files.ts';
+import type { SourceVersion } from '../storage/types.ts';
 import type { ConversionContext } from './types.ts';
 
 /** A recording opened where it lies, pinned to one version. */
