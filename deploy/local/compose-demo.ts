@@ -19,10 +19,10 @@ async function main(): Promise<void> {
   try {
     const s3 = new S3Client({ forcePathStyle: process.env['S3_FORCE_PATH_STYLE'] === 'true' });
     const recordings = [];
-    for (const { path, task } of await writeDemoRecordings(folder)) {
+    for (const path of await writeDemoRecordings(folder)) {
       const key = `demo/${basename(path)}`;
       await s3.send(new PutObjectCommand({ Bucket: 'raw', Key: key, Body: await readFile(path) }));
-      recordings.push({ source: `s3://raw/${key}`, task });
+      recordings.push({ source: `s3://raw/${key}` });
       console.log(`uploaded s3://raw/${key}`);
     }
     const config: unknown = parse(

@@ -11,13 +11,13 @@ import type { ArmState, Demonstration } from './demo-arm.ts';
 /**
  * The demo's recordings: MCAP with zstd chunks and CDR messages, as ROS 2 writes them. Joint states at 100 Hz, commands
  * at 50 Hz, two cameras at 30 Hz that are not in step with each other; the wrist camera starts late and its messages
- * are logged up to 0.12 s after their stamps. Nothing in them is random: every run makes the same bytes.
+ * are logged up to 0.1 s after their stamps. The task is in the metadata record `episode`. Nothing in them is random:
+ * every run makes the same bytes.
  */
 
-/** A recording that was written: its path, and the words that tell a policy what to do. */
-export type DemoRecording = { readonly path: string; readonly task: string };
+type Recorded = Demonstration & { readonly name: string; readonly task: string };
 
-const demonstrations: readonly (Demonstration & { readonly name: string; readonly task: string })[] = [
+const demonstrations: readonly Recorded[] = [
   { name: 'near', ball: 0.28, goal: 0.55, seconds: 4, task: 'Carry the red ball to the far mark.' },
   { name: 'far', ball: 0.6, goal: 0.3, seconds: 4.5, task: 'Carry the red ball to the near mark.' },
   { name: 'middle', ball: 0.42, goal: 0.62, seconds: 3.5, task: 'Carry the red ball to the far mark.' },
@@ -55,19 +55,19 @@ type Sample = {
   readonly message: () => Promise<Uint8Array>;
 };
 
-/** Writes the recordings into `folder`, which exists; resolves with them in the order they were "recorded". */
-export async function writeDemoRecordings(folder: string): Promise<DemoRecording[]> {
+/** Writes the recordings into `folder`, which exists; resolves with their paths in the order they were "recorded". */
+export async function writeDemoRecordings(folder: string): Promise<string[]> {
   await zstd.isLoaded;
-  const written: DemoRecording[] = [];
+  const written: string[] = [];
   for (const [index, demonstration] of demonstrations.entries()) {
     const path = join(folder, `${index + 1}-${demonstration.name}.mcap`);
     await writeRecording(path, demonstration, epochNs + BigInt(index) * 60_000_000_000n);
-    written.push({ path, task: demonstration.task });
+    written.push(path);
   }
   return written;
 }
 
-async function writeRecording(path: string, demonstration: Demonstration, startNs: bigint): Promise<void> {
+async function writeRecording(path: string, demonstration: Recorded, startNs: bigint): Promise<void> {
   const file = await open(path, 'w');
   let position = 0n;
   try {
@@ -93,6 +93,7 @@ async function writeRecording(path: string, demonstration: Demonstration, startN
       const channelId = channels.get(topic) ?? 0;
       await writer.addMessage({ channelId, sequence: number, publishTime: stampNs, logTime: logNs, data });
     }
+    await writer.addMetadata({ name: 'episode', metadata: new Map([['task', demonstration.task]]) });
     await writer.end();
   } finally {
     await file.close();
@@ -175,7 +176,7 @@ function* samplesOf(demonstration: Demonstration, startNs: bigint): Iterable<Sam
     topic: '/cam_wrist/image/compressed',
     rate: 30,
     from: 0.317,
-    lateness: (index) => 0.08 + 0.02 * (index % 3),
+    lateness: (index) => 0.08 + 0.01 * (index % 3),
     encode: camera('cam_wrist', wristView),
   });
 }

@@ -48,7 +48,7 @@ async function main(release, signal) {
     datasetId: 'demo',
     output: pathToFileURL(dataset).href,
     config: await readConfig(join(folder, 'demo.yaml')),
-    recordings: recordings.map(({ path, task }) => ({ source: pathToFileURL(path).href, task })),
+    recordings: recordings.map((path) => ({ source: pathToFileURL(path).href })),
   });
   say(`POST /v1/datasets: ${accepted.episodes} episodes accepted as run ${accepted.runId}`);
   const result = await watch(service, signal);

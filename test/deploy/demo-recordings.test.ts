@@ -20,7 +20,9 @@ type Message = {
 type Seen = { readonly logNs: bigint; readonly stampNs: bigint; readonly message: Message };
 
 /** Every message of a recording by topic, and the compressions of its chunks. */
-async function contents(path: string): Promise<{ topics: Map<string, Seen[]>; compressions: Set<string> }> {
+async function contents(
+  path: string,
+): Promise<{ topics: Map<string, Seen[]>; compressions: Set<string>; task: string | undefined }> {
   const bytes = await readFile(path);
   const reader = await McapIndexedReader.Initialize({
     readable: {
@@ -39,14 +41,18 @@ async function contents(path: string): Promise<{ topics: Map<string, Seen[]>; co
     const topic = channel?.topic ?? '';
     topics.set(topic, [...(topics.get(topic) ?? []), { logNs: logTime, stampNs, message }]);
   }
-  return { topics, compressions: new Set(reader.chunkIndexes.map((chunk) => chunk.compression)) };
+  let task: string | undefined;
+  for await (const { name, metadata } of reader.readMetadata({ name: 'episode' })) {
+    if (name === 'episode') task = metadata.get('task');
+  }
+  return { topics, task, compressions: new Set(reader.chunkIndexes.map((chunk) => chunk.compression)) };
 }
 
 const folders: string[] = [];
 async function written(): Promise<string[]> {
   const folder = await mkdtemp(join(tmpdir(), 'roboflow-demo-test-'));
   folders.push(folder);
-  return (await writeDemoRecordings(folder)).map(({ path }) => path);
+  return writeDemoRecordings(folder);
 }
 /** One run, shared by the tests that only look at it. */
 const recordings = written();
@@ -61,8 +67,9 @@ test('every run of the demo makes the same bytes', async (t) => {
 });
 
 test('the demo records what the mapping needs, each sensor at its own rate, the wrist camera late', async (t) => {
-  const { topics, compressions } = await contents((await recordings)[0] ?? '');
+  const { topics, compressions, task } = await contents((await recordings)[0] ?? '');
   t.deepEqual([...compressions], ['zstd']);
+  t.is(task, 'Carry the red ball to the far mark.');
   const count = (topic: string) => topics.get(topic)?.length;
   t.is(count('/joint_states'), 400);
   t.is(count('/joint_commands'), 199);
