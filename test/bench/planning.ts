@@ -34,7 +34,9 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
   const pinger = fork(fileURLToPath(import.meta.url), ['ping', redis.url]);
   await once(pinger, 'message');
   try {
-    const recordings = Array.from({ length: episodes }, (_, i) => ({ source: `s3://raw/run/episode_${i}.mcap` }));
+    const recordings = Array.from({ length: episodes }, (_, i) => ({
+      source: `s3://raw/run/episode_${i}.mcap`,
+    }));
     const started = performance.now();
     const request = { datasetId: 'bench', output, config, recordings, options: { priority: 0 } };
     await producer.enqueueDataset(request);
@@ -54,7 +56,7 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
       scratch: folder,
       context: { bufferMaxBytes: 1, upload: { concurrency: 4, maxAttempts: 3 }, metrics },
     });
-    for (let state = ''; state !== 'converting'; ) {
+    for (let state = ''; state !== 'converting';) {
       await new Promise((resolve) => setTimeout(resolve, 50));
       state = (await producer.dataset('bench'))?.state ?? '';
     }
@@ -102,7 +104,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (process.argv[2] === 'ping') await pingUntilStopped(process.argv[3] ?? '');
   else {
     const rows = [];
-    for (const episodes of (process.argv[2] ?? '1000,10000').split(',')) rows.push(await benchPlanning(Number(episodes)));
+    for (const episodes of (process.argv[2] ?? '1000,10000').split(','))
+      rows.push(await benchPlanning(Number(episodes)));
     console.table(rows);
   }
 }

@@ -1,0 +1,82 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import test, { type ExecutionContext } from 'ava';
+import { InputError, StorageError } from '../../src/errors.ts';
+import { connectFailFast, redisProbe, requireFitRedis } from '../../src/queue/connection.ts';
+import { PrivateRedis } from '../helpers/redis.ts';
+import { outcomes, Rig, ROWS, silent, total } from './rig.ts';
+
+async function own(t: ExecutionContext, extra: readonly string[] = []): Promise<PrivateRedis> {
+  const redis = await PrivateRedis.start(extra);
+  t.teardown(() => redis.end());
+  return redis;
+}
+
+test('a job survives Redis being away for less than its lock, and is done once', async (t) => {
+  const redis = await own(t);
+  const rig = await Rig.open(t, redis.url);
+  const { registry } = rig.consumer({ lockDurationMs: 20_000 });
+  await rig.enqueue('short', ['slow-1500.mcap', 'good-1.mcap']);
+  await rig.until('short', ({ episodes }) => episodes.active === 1);
+  await redis.kill();
+  await sleep(4500);
+  await redis.resume();
+  const status = await rig.ended('short', 30_000);
+  t.is(status.state, 'completed');
+  t.deepEqual(rig.begun, ['slow-1500.mcap', 'good-1.mcap']);
+  t.deepEqual(await outcomes(registry), { completed: 2, failed: 0, cancelled: 0, skipped: 0 });
+});
+
+test('a job whose lock ran out while Redis was away is counted once, and its output is kept', async (t) => {
+  const redis = await own(t);
+  const rig = await Rig.open(t, redis.url);
+  const { registry } = rig.consumer({ lockDurationMs: 2000, stalledIntervalMs: 500 });
+  await rig.enqueue('long', ['slow-1000.mcap']);
+  await rig.until('long', ({ episodes }) => episodes.active === 1);
+  await redis.kill();
+  await sleep(4500);
+  await redis.resume();
+  const status = await rig.ended('long', 40_000);
+  t.is(status.state, 'completed');
+  t.is(status.episodes.completed, 1, 'what an earlier try of the run did is not called skipped');
+  t.deepEqual(await outcomes(registry), { completed: 1, failed: 0, cancelled: 0, skipped: 0 });
+  t.is(await total('roboflow_frames_processed_total', registry), ROWS);
+});
+
+test('an idle worker takes work again soon after Redis is back', async (t) => {
+  const redis = await own(t);
+  const rig = await Rig.open(t, redis.url);
+  const { consumer } = rig.consumer();
+  await consumer.ready();
+  await redis.kill();
+  await sleep(7000);
+  await redis.resume();
+  const back = performance.now();
+  for (let enqueued = false; !enqueued;) {
+    try {
+      await rig.enqueue('idle', ['good-1.mcap']);
+      enqueued = true;
+    } catch (thrown) {
+      if (!(thrown instanceof StorageError) || performance.now() - back > 5000) throw thrown;
+    }
+  }
+  t.is((await rig.ended('idle', 10_000)).state, 'completed');
+  t.true(performance.now() - back < 6000, `${performance.now() - back} ms`);
+});
+
+test('a Redis that evicts is refused with the command that mends it', async (t) => {
+  const redis = await own(t, ['--maxmemory-policy', 'allkeys-lru']);
+  const client = connectFailFast({ url: redis.url }, 'test', silent);
+  t.teardown(() => client.disconnect());
+  const report = await redisProbe(client);
+  t.like(report, { ok: false, policy: 'allkeys-lru', aof: true });
+  const error = await t.throwsAsync(requireFitRedis(client), { instanceOf: InputError });
+  t.regex(error.message, /expected the maxmemory-policy noeviction, found allkeys-lru/);
+  const admin = new Redis(redis.url);
+  await admin.config('SET', 'maxmemory-policy', 'noeviction');
+  admin.disconnect();
+  t.is((await requireFitRedis(client)).ok, true);
+  await redis.kill();
+  const away = await t.throwsAsync(redisProbe(client), { instanceOf: StorageError });
+  t.true(away.retryable);
+});
