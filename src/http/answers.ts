@@ -1,6 +1,6 @@
 import type { Context } from 'koa';
 import { z } from 'zod';
-import type { Refusal } from '../queue/producer.ts';
+import type { Refusal } from '../queue/refusals.ts';
 import { Problem } from './problem.ts';
 
 /** A refusal of the queue as the problem it is over HTTP. */

@@ -3,8 +3,9 @@ import { z } from 'zod';
 import { appendRequestSchema, datasetIdSchema, enqueuedSchema, enqueueRequestSchema } from '../queue/jobs.ts';
 import type { Producer } from '../queue/producer.ts';
 import { datasetShape } from '../queue/shapes.ts';
-import { answer, pageOf, pageQuery, refused } from './answers.ts';
+import { answer, pageOf, pageQuery } from './answers.ts';
 import { parseBody, parseQuery } from './body.ts';
+import { once } from './idempotency.ts';
 import { notFound } from './problem.ts';
 
 export const datasetQuery = z.strictObject(pageQuery);
@@ -15,8 +16,8 @@ export function createDatasetRouter(producer: Producer): Router {
   const router = new Router();
 
   router.post('/v1/datasets', async (ctx) => {
-    const done = await producer.enqueueDataset(await parseBody(ctx, enqueueRequestSchema));
-    if ('refused' in done) throw refused(done);
+    const request = await parseBody(ctx, enqueueRequestSchema);
+    const done = await once(ctx, producer, request, () => producer.enqueueDataset(request));
     ctx.set('Location', `/v1/datasets/${encodeURIComponent(done.datasetId)}`);
     answer(ctx, 202, enqueuedSchema, done);
   });
@@ -34,20 +35,20 @@ export function createDatasetRouter(producer: Producer): Router {
 
   router.post('/v1/datasets/:id/episodes', async (ctx) => {
     const id = knownId(ctx.params['id']);
-    const done = await producer.appendRecordings(id, await parseBody(ctx, appendRequestSchema));
-    if ('refused' in done) throw refused(done);
+    const request = await parseBody(ctx, appendRequestSchema);
+    const done = await once(ctx, producer, request, () => producer.appendRecordings(id, request));
     answer(ctx, 202, enqueuedSchema, done);
   });
 
   router.post('/v1/datasets/:id/cancel', async (ctx) => {
-    const done = await producer.cancelDataset(knownId(ctx.params['id']));
-    if ('refused' in done) throw refused(done);
+    const id = knownId(ctx.params['id']);
+    const done = await once(ctx, producer, {}, () => producer.cancelDataset(id));
     answer(ctx, 202, enqueuedSchema, done);
   });
 
   router.post('/v1/datasets/:id/retry', async (ctx) => {
-    const done = await producer.retryDataset(knownId(ctx.params['id']));
-    if ('refused' in done) throw refused(done);
+    const id = knownId(ctx.params['id']);
+    const done = await once(ctx, producer, {}, () => producer.retryDataset(id));
     answer(ctx, 202, enqueuedSchema, done);
   });
 

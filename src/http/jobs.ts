@@ -3,8 +3,9 @@ import { z } from 'zod';
 import { datasetIdSchema, enqueuedSchema } from '../queue/jobs.ts';
 import type { Producer } from '../queue/producer.ts';
 import { jobShape, jobStates } from '../queue/shapes.ts';
-import { answer, pageOf, pageQuery, refused } from './answers.ts';
+import { answer, pageOf, pageQuery } from './answers.ts';
 import { parseQuery } from './body.ts';
+import { once } from './idempotency.ts';
 import { notFound } from './problem.ts';
 
 export const jobQuery = z.strictObject({
@@ -32,14 +33,14 @@ export function createJobRouter(producer: Producer): Router {
   });
 
   router.post('/v1/jobs/:id/cancel', async (ctx) => {
-    const done = await producer.cancelJob(ctx.params['id'] ?? '');
-    if ('refused' in done) throw refused(done);
+    const id = ctx.params['id'] ?? '';
+    const done = await once(ctx, producer, {}, () => producer.cancelJob(id));
     answer(ctx, 202, jobChangedSchema, done);
   });
 
   router.post('/v1/jobs/:id/retry', async (ctx) => {
-    const done = await producer.retryJob(ctx.params['id'] ?? '');
-    if ('refused' in done) throw refused(done);
+    const id = ctx.params['id'] ?? '';
+    const done = await once(ctx, producer, {}, () => producer.retryJob(id));
     answer(ctx, 202, jobChangedSchema, done);
   });
 

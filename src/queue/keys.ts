@@ -28,6 +28,10 @@ export function keysOf(prefix: string) {
     crashes: (id: string) => `${own}:crashes:${id}`,
     /** Who works on a recording, or plans or finalizes a dataset. */
     claim: (what: string) => `${own}:claim:${what}`,
+    /** Stream of what happens to a dataset. */
+    events: (id: string) => `${own}:events:${id}`,
+    /** Answer to a request with an idempotency key. */
+    idempotency: (digest: string) => `${own}:once:${digest}`,
     /** Lock of a job, kept by BullMQ. */
     lock: (queue: QueueName, jobId: string) => `${prefix}:${queue}:${jobId}:lock`,
     /** A job itself, kept by BullMQ. */

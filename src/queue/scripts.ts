@@ -22,12 +22,20 @@ function script(lua: string): Script {
   };
 }
 
+/** Lua that adds an event to a dataset's stream; the last 1,000 are kept, for a week. */
+const TELL = `
+  local function tell(stream, ...)
+    redis.call('XADD', stream, 'MAXLEN', '~', 1000, '*', ...)
+    redis.call('EXPIRE', stream, 604800)
+  end
+`;
+
 /**
  * Makes a run known, once: registers the dataset when it is new and makes the run its newest.
- * KEYS dataset, run, index, runs · ARGV runId, datasetId, output, now (ms), spec (JSON), state.
+ * KEYS dataset, run, index, runs, events · ARGV runId, datasetId, output, now (ms), spec (JSON), state.
  * Returns 1 when done now, 0 when it was done before, -1 when the dataset writes somewhere else.
  */
-export const commitRun = script(`
+export const commitRun = script(`${TELL}
   local output = redis.call('HGET', KEYS[1], 'output')
   if output and output ~= ARGV[3] then return -1 end
   if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
@@ -41,6 +49,7 @@ export const commitRun = script(`
   redis.call('HSET', KEYS[2], 'runId', ARGV[1], 'datasetId', ARGV[2], 'createdAt', ARGV[4],
     'spec', ARGV[5], 'state', ARGV[6])
   redis.call('ZADD', KEYS[4], ARGV[4], ARGV[1])
+  tell(KEYS[5], 'dataset', ARGV[1], 'state', ARGV[6])
   return 1
 `);
 
@@ -126,10 +135,10 @@ export const adoptEntries = script(`
 
 /**
  * Records how a recording ended, unless a newer run has taken it over. Safe to repeat.
- * KEYS dataset, entries, outcomes, completed, failed, cancelled, skipped · ARGV key, runId, state, outcome (JSON),
+ * KEYS dataset, entries, outcomes, completed, failed, cancelled, skipped, events · ARGV key, runId, state, outcome (JSON),
  * '1' to leave an outcome of the same run as it is.
  */
-export const recordOutcome = script(`
+export const recordOutcome = script(`${TELL}
   local text = redis.call('HGET', KEYS[2], ARGV[1])
   if not text then return 0 end
   local entry = cjson.decode(text)
@@ -142,14 +151,15 @@ export const recordOutcome = script(`
   redis.call('ZADD', zsets[ARGV[3]], entry.seq, ARGV[1])
   local delta = cjson.decode(ARGV[4]).frames - (before and cjson.decode(before).frames or 0)
   if delta ~= 0 then redis.call('HINCRBY', KEYS[1], 'frames', delta) end
+  if before ~= ARGV[4] then tell(KEYS[8], 'job', ARGV[1], 'outcome', ARGV[4]) end
   return 1
 `);
 
 /**
  * Sets fields of a run, and of its dataset while the run is the newest.
- * KEYS dataset, run · ARGV runId, then field, value … ('' removes the field).
+ * KEYS dataset, run, events · ARGV runId, then field, value … ('' removes the field); the first field is the state.
  */
-export const setState = script(`
+export const setState = script(`${TELL}
   local newest = redis.call('HGET', KEYS[1], 'runId') == ARGV[1]
   for i = 2, #ARGV, 2 do
     for k = 1, 2 do
@@ -159,6 +169,7 @@ export const setState = script(`
       end
     end
   end
+  if newest then tell(KEYS[3], 'dataset', ARGV[1], 'state', ARGV[3]) end
   return newest and 1 or 0
 `);
 

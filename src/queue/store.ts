@@ -119,7 +119,13 @@ export class DatasetStore {
     const { dataset, index, runs } = this.keys;
     const done = await scripts.commitRun(
       this.redis,
-      [dataset(run.datasetId), this.keys.run(run.runId), index, runs(run.datasetId)],
+      [
+        dataset(run.datasetId),
+        this.keys.run(run.runId),
+        index,
+        runs(run.datasetId),
+        this.keys.events(run.datasetId),
+      ],
       [run.runId, run.datasetId, run.output, run.createdAt, JSON.stringify(run), 'planning'],
     );
     if (done === -1) return false;
@@ -209,7 +215,13 @@ export class DatasetStore {
     const { dataset, entries, outcomes } = this.keys;
     const done = await scripts.recordOutcome(
       this.redis,
-      [dataset(datasetId), entries(datasetId), outcomes(datasetId), ...this.#zsets(datasetId)],
+      [
+        dataset(datasetId),
+        entries(datasetId),
+        outcomes(datasetId),
+        ...this.#zsets(datasetId),
+        this.keys.events(datasetId),
+      ],
       [recording, outcome.runId, outcome.state, JSON.stringify(outcome), unlessEnded ? 1 : 0],
     );
     return done === 1;
@@ -227,7 +239,7 @@ export class DatasetStore {
   ): Promise<void> {
     await scripts.setState(
       this.redis,
-      [this.keys.dataset(run.datasetId), this.keys.run(run.runId)],
+      [this.keys.dataset(run.datasetId), this.keys.run(run.runId), this.keys.events(run.datasetId)],
       [run.runId, ...Object.entries(fields).flatMap(([field, value]) => [field, value ?? ''])],
     );
   }

@@ -1,6 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { createApp } from '../../src/http/app.ts';
 import { createDatasetRouter } from '../../src/http/datasets.ts';
+import { createEventRouter } from '../../src/http/events.ts';
 import { createJobRouter } from '../../src/http/jobs.ts';
 import { listen } from '../../src/http/listen.ts';
 import { createScalingRouter } from '../../src/http/scaling.ts';
@@ -21,15 +22,26 @@ type Answer = { status: number; headers: Headers; body: Record<string, unknown> 
 async function serve(t: ExecutionContext, url = redis.url) {
   const rig = await Rig.open(t, url);
   const { producer } = rig;
-  const routers = [createDatasetRouter(producer), createJobRouter(producer), createScalingRouter(producer)];
+  const routers = [
+    createDatasetRouter(producer),
+    createJobRouter(producer),
+    createScalingRouter(producer),
+    createEventRouter(producer, { intervalMs: 20 }),
+  ];
   const listening = await listen(createApp({ routers, log: silent }), { host: '127.0.0.1', port: 0 });
   t.teardown(() => listening.close({ graceMs: 0 }));
-  const call = async (method: string, path: string, body?: unknown): Promise<Answer> => {
-    const response = await fetch(`http://127.0.0.1:${listening.port}${path}`, {
+  const base = `http://127.0.0.1:${listening.port}`;
+  const call = async (
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> => {
+    const response = await fetch(`${base}${path}`, {
       method,
       ...(body === undefined
         ? {}
-        : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+        : { body: JSON.stringify(body), headers: { 'content-type': 'application/json', ...headers } }),
     });
     return {
       status: response.status,
@@ -37,7 +49,7 @@ async function serve(t: ExecutionContext, url = redis.url) {
       body: (await response.json()) as Record<string, unknown>,
     };
   };
-  return { rig, call };
+  return { rig, call, base };
 }
 
 const request = (datasetId: string, sources: readonly string[]) => ({
@@ -140,6 +152,97 @@ test('another output for a known dataset is a conflict', async (t) => {
   });
   t.is(other.status, 409);
   t.regex(String(other.body['detail']), /is written to file:.*out-fixed, not to file:.*elsewhere/);
+});
+
+test('a request repeated with its Idempotency-Key is answered again and done once', async (t) => {
+  const { rig, call } = await serve(t);
+  const body = request('once', ['good-1.mcap']);
+  const post = (key: string, what: unknown = body) =>
+    call('POST', '/v1/datasets', what, { 'idempotency-key': key });
+  const [first, twin] = await Promise.all([post('key-1'), post('key-1')]);
+  t.deepEqual(
+    [first.status, twin.status].toSorted(),
+    [202, 409],
+    'the second comes while the first is running',
+  );
+  const again = await post('key-1');
+  t.is(again.status, 202);
+  t.is(again.headers.get('idempotency-replayed'), 'true');
+  t.deepEqual(again.body, first.status === 202 ? first.body : twin.body);
+  t.is(await rig.producer.scaling(), 1);
+  t.is((await post('key-1', request('once', ['good-2.mcap']))).status, 409);
+  t.is((await post('key-2')).status, 202);
+  t.is((await post('a b')).status, 400);
+  t.is((await post('key-3', request('once', ['forbidden']))).status, 422);
+  t.is((await post('key-3')).status, 202, 'a refusal does not use the key up');
+});
+
+type Event = { id?: string; event?: string; data?: Record<string, unknown> };
+
+/** Reads server-sent events until `enough` says so. */
+async function events(url: string, enough: (all: Event[]) => boolean, headers: Record<string, string> = {}) {
+  const abort = new AbortController();
+  const response = await fetch(url, { headers, signal: abort.signal });
+  const all: Event[] = [];
+  let text = '';
+  for await (const chunk of response.body ?? []) {
+    text += new TextDecoder().decode(chunk as Uint8Array);
+    for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+      const fields = new Map(
+        text
+          .slice(0, end)
+          .split('\n')
+          .map((line): [string, string] => {
+            const colon = line.indexOf(':');
+            return [line.slice(0, colon), line.slice(colon + 2)];
+          }),
+      );
+      text = text.slice(end + 2);
+      const [id, event, data] = [fields.get('id'), fields.get('event'), fields.get('data')];
+      if (data === undefined) continue;
+      all.push({
+        ...(id ? { id } : {}),
+        ...(event ? { event } : {}),
+        data: JSON.parse(data) as Event['data'] & {},
+      });
+    }
+    if (enough(all)) break;
+  }
+  abort.abort();
+  return { all, type: response.headers.get('content-type') };
+}
+
+test('events tell how a dataset goes on, and go on after the last one that was seen', async (t) => {
+  const { rig, call, base } = await serve(t);
+  await call('POST', '/v1/datasets', request('live', ['slow-300.mcap', 'bad-1.mcap', 'good-1.mcap']));
+  const url = `${base}/v1/datasets/live/events`;
+  const watching = events(url, (all) => all.some(({ data }) => data?.['state'] === 'partial'));
+  rig.consumer();
+  const { all, type } = await watching;
+  t.is(type, 'text/event-stream');
+  const jobs = all.filter(({ event }) => event === 'job');
+  t.deepEqual(
+    jobs.map(({ data }) => data?.['state']),
+    ['completed', 'failed', 'completed'],
+  );
+  t.regex(String(jobs[1]?.data?.['reason']), /expected an MCAP recording/);
+  const states = all.filter(({ event }) => event === 'dataset').map(({ data }) => data?.['state']);
+  t.deepEqual(states, ['converting', 'finalizing', 'partial']);
+  const progress = all.filter(({ event }) => event === 'progress').map(({ data }) => data);
+  t.like(progress[0], { datasetId: 'live', state: 'planning', active: [] });
+  t.true(
+    progress.some((data) => (data?.['active'] as unknown[]).length === 1),
+    'running jobs are shown',
+  );
+
+  const seen = jobs[0]?.id ?? '';
+  const rest = await events(url, (found) => found.length >= 4, { 'last-event-id': seen });
+  const later = all
+    .filter(({ id }) => id !== undefined)
+    .slice(all.filter(({ id }) => id).findIndex(({ id }) => id === seen) + 1);
+  t.deepEqual(rest.all.slice(0, later.length), later);
+  const wrong = await call('GET', '/v1/datasets/nobody/events');
+  t.is(wrong.status, 404);
 });
 
 test('while Redis is away or hangs every route answers 503 within 3 s, and works again afterwards', async (t) => {

@@ -1,0 +1,41 @@
+import type { Context } from 'koa';
+import type { Producer } from '../queue/producer.ts';
+import type { Refusal } from '../queue/refusals.ts';
+import { refused } from './answers.ts';
+import { Problem } from './problem.ts';
+
+/**
+ * Does the work of a POST; with an `Idempotency-Key` once, however often the request is sent: the same key answers the
+ * same, with `Idempotency-Replayed: true`; the same key with another body, or while the first is running, is a 409.
+ * Refusals are thrown as problems and not remembered.
+ */
+export async function once<T extends object>(
+  ctx: Context,
+  producer: Producer,
+  input: unknown,
+  work: () => Promise<T | Refusal>,
+): Promise<T> {
+  const key = ctx.get('Idempotency-Key');
+  if (key === '') return accepted(await work());
+  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+    throw new Problem(400, 'expected an Idempotency-Key of 1 to 255 visible ASCII characters');
+  }
+  const done = await producer.once({ scope: `${ctx.method} ${ctx.path}`, key, input }, work);
+  if (done.kind === 'other') {
+    throw new Problem(
+      409,
+      'this Idempotency-Key was used for another request; a new request needs a new key',
+    );
+  }
+  if (done.kind === 'pending') {
+    const headers = { 'Retry-After': '1' };
+    throw new Problem(409, 'the first request with this Idempotency-Key is still running', { headers });
+  }
+  if (done.repeated) ctx.set('Idempotency-Replayed', 'true');
+  return accepted(done.answer);
+}
+
+function accepted<T extends object>(answer: T | Refusal): T {
+  if ('refused' in answer) throw refused(answer);
+  return answer;
+}
