@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { Enqueued } from '../queue/jobs.ts';
-import type { Producer, Refusal } from '../queue/producer.ts';
+import type { Producer } from '../queue/producer.ts';
+import type { Refusal } from '../queue/refusals.ts';
 import { splitPublicJobId } from '../queue/jobs.ts';
 import { type CliContext, printJson, printLines } from './context.ts';
 import { accepted, withProducer } from './producer.ts';

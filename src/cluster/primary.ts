@@ -7,6 +7,7 @@ import { version } from '../conversion/version.ts';
 import { InputError, toError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
 import { createDatasetRouter } from '../http/datasets.ts';
+import { createEventRouter } from '../http/events.ts';
 import { createHealth, healthRouter } from '../http/health.ts';
 import { createJobRouter } from '../http/jobs.ts';
 import { listen } from '../http/listen.ts';
@@ -55,6 +56,8 @@ export async function startPrimary(config: Config): Promise<void> {
   if (swept > 0) log.info({ attempts: swept }, 'removed what dead attempts left in scratch');
 
   let draining = false;
+  /** Ends what would keep the server from closing. */
+  const stopping = new AbortController();
   const fleet = new Fleet({
     slots: config.WORKERS,
     log,
@@ -122,6 +125,7 @@ export async function startPrimary(config: Config): Promise<void> {
       createDatasetRouter(producer),
       createJobRouter(producer),
       createScalingRouter(producer),
+      createEventRouter(producer, { signal: stopping.signal }),
       ...(config.METRICS_ENABLED
         ? [
             metricsRouter({
@@ -164,6 +168,7 @@ export async function startPrimary(config: Config): Promise<void> {
     consumption.stop();
     loop.stop();
     await polling.stop();
+    stopping.abort();
     await server.close();
     await producer.close();
     log.info({}, 'drained');

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import type { Log } from '../conversion/types.ts';
-import { InputError, StorageError, toError } from '../errors.ts';
+import { StorageError, toError } from '../errors.ts';
 
 /**
  * Connections to Redis. Workers are patient: they wait for Redis to come back, however long that takes.
@@ -161,13 +161,6 @@ export async function redisProbe(redis: Redis): Promise<RedisReport> {
       faults,
     };
   });
-}
-
-/** Throws `InputError` when Redis is too old or evicts: jobs and locks would vanish. To be asked before work starts. */
-export async function requireFitRedis(redis: Redis): Promise<RedisReport> {
-  const report = await redisProbe(redis);
-  if (!report.ok) throw new InputError(`this Redis cannot be used: ${report.faults.join('; ')}`);
-  return report;
 }
 
 function fieldsOf(info: string): Map<string, string> {
