@@ -130,7 +130,8 @@ class BlockMessage implements Message {
     this.channel = entry.channel;
     this.logTime = entry.logTime;
     this.publishTime = entry.publishTime;
-    this.data = content.subarray(entry.offset, entry.offset + entry.length);
+    // never a Buffer, whose slice() would not copy
+    this.data = new Uint8Array(content.buffer, content.byteOffset + entry.offset, entry.length);
     this.#block = block;
     this.#offset = entry.offset;
   }

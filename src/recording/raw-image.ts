@@ -72,7 +72,7 @@ export function rawPicture(image: RawImage): Picture {
   }
   const rowBytes = width * layout.bytes;
   const rows = height * (layout.rows ?? 1);
-  const step = image.step === 0 ? rowBytes : image.step;
+  const step = stepOf(image, rowBytes, rows, layout);
   if (step < rowBytes) {
     throw new InputError(
       `expected rows of ${rowBytes} bytes in a ${image.encoding} image ${width} wide, found a step of ${step}`,
@@ -88,6 +88,12 @@ export function rawPicture(image: RawImage): Picture {
   return { format: 'raw', pixelFormat: layout.pixelFormat, width, height, data: ordered };
 }
 
+/** Drivers of planar formats write various steps; where the data has exactly the packed size, that is what it is. */
+function stepOf(image: RawImage, rowBytes: number, rows: number, layout: Layout): number {
+  const packed = image.step === 0 || (layout.rows !== undefined && image.data.byteLength === rowBytes * rows);
+  return packed ? rowBytes : image.step;
+}
+
 /** Rows without the padding between them; a view where there is none. */
 function pack(data: Uint8Array, rowBytes: number, rows: number, step: number): Uint8Array {
   if (step === rowBytes) return data.subarray(0, rowBytes * rows);
@@ -99,6 +105,9 @@ function pack(data: Uint8Array, rowBytes: number, rows: number, step: number): U
 }
 
 function swapped(data: Uint8Array, sample: number): Uint8Array {
-  const copy = Buffer.from(data);
-  return sample === 2 ? copy.swap16() : copy.swap32();
+  const copy = new Uint8Array(data);
+  const buffer = Buffer.from(copy.buffer);
+  if (sample === 2) buffer.swap16();
+  else buffer.swap32();
+  return copy;
 }

@@ -127,9 +127,12 @@ export type Picture =
       readonly data: Uint8Array;
     }
   | {
+      /** One coded picture of a stream, Annex B. Width and height are 0 before the first key frame. */
       readonly format: 'h264' | 'h265';
       readonly width: number;
       readonly height: number;
       readonly data: Uint8Array;
       readonly keyframe: boolean;
+      /** Sent out of the order in which it is shown. */
+      readonly bFrame?: true;
     };

@@ -1,0 +1,45 @@
+import { InputError } from '../errors.ts';
+import { nalUnits } from './annex-b.ts';
+import * as h264 from './h264.ts';
+import * as h265 from './h265.ts';
+import type { Channel, Picture } from './types.ts';
+
+/** What a stream's last sequence parameter set says. */
+export type SequenceParameters = {
+  readonly width: number;
+  readonly height: number;
+  /** Pictures may be shown in another order than they are sent in. */
+  readonly reorders: boolean;
+};
+
+/** What is remembered of a stream between its pictures. */
+export type StreamState = {
+  sequence?: SequenceParameters;
+  /** Extra bits in slice headers by picture parameter set (H.265). */
+  readonly extraSliceBits: Map<number, number>;
+};
+
+/** What one coded picture is. */
+export type CodedPicture = { readonly keyframe: boolean; readonly bSlices: boolean };
+
+/**
+ * Parameter sets come with key frames only: what each channel's last ones said serves the pictures after them. A
+ * channel's pictures are read in the order in which they were sent.
+ */
+const states = new WeakMap<Channel, StreamState>();
+
+/**
+ * A coded picture of an H.264 or H.265 stream. Width and height are 0 for pictures before the first key frame, which
+ * nothing can decode. Throws `InputError` when the data is not in Annex B form or its headers are damaged.
+ */
+export function videoPicture(format: 'h264' | 'h265', data: Uint8Array, channel: Channel): Picture {
+  const state: StreamState = states.get(channel) ?? { extraSliceBits: new Map() };
+  states.set(channel, state);
+  const codec = format === 'h264' ? h264 : h265;
+  const { keyframe, bSlices } = codec.inspect(nalUnits(data), state);
+  const { width = 0, height = 0, reorders = false } = state.sequence ?? {};
+  if (keyframe && width === 0) {
+    throw new InputError(`expected parameter sets with the key frame of an ${format} stream, found none`);
+  }
+  return { format, width, height, data, keyframe, ...(bSlices && reorders ? { bFrame: true } : {}) };
+}
