@@ -8,6 +8,7 @@ export type Order = { readonly id: number } & (
   | { readonly do: 'count'; readonly frames: number; readonly datasets?: readonly string[] }
   | { readonly do: 'end-job'; readonly frames: number }
   | { readonly do: 'observe'; readonly seconds: number }
+  | { readonly do: 'work'; readonly datasets: number; readonly cameras: number }
   | { readonly do: 'block'; readonly ms: number }
   | { readonly do: 'bad-gauge' | 'bad-collect' | 'no-aggregator' | 'break' | 'flush' | 'leave' | 'die' }
 );
@@ -34,6 +35,8 @@ async function obey(order: Order): Promise<void> {
   } else if (order.do === 'observe') {
     metrics.conversion.episodeDuration.observe(order.seconds);
     metrics.conversion.lastSuccess.set(1000 + order.seconds);
+  } else if (order.do === 'work') {
+    work(order.datasets, order.cameras);
   } else if (order.do === 'block') {
     const end = Date.now() + order.ms;
     while (Date.now() < end);
@@ -67,6 +70,25 @@ async function obey(order: Order): Promise<void> {
   } else {
     process.kill(process.pid, 'SIGKILL');
   }
+}
+
+/** Counts as a worker in the middle of its jobs does, ten times a second, for as long as it lives. */
+function work(datasets: number, cameras: number): void {
+  for (let id = 0; id < datasets; id += 1) metrics.conversion.expectDataset(`dataset-${id}`);
+  const stages = ['plan', 'convert', 'verify', 'upload'] as const;
+  let turn = 0;
+  setInterval(() => {
+    turn += 1;
+    metrics.conversion.framesProcessed.inc(30);
+    metrics.storage.bytesRead.inc({ source: 's3' }, 1_000_000);
+    metrics.video.framesEncoded.inc({ camera: `cam-${turn % cameras}` }, 30);
+    metrics.conversion.episodesProcessed.inc({
+      dataset_id: `dataset-${turn % datasets}`,
+      status: 'completed',
+    });
+    metrics.conversion.stageDuration.observe({ stage: stages[turn % 4] ?? 'plan' }, turn % 60);
+    metrics.resources.bufferUsage.set(turn);
+  }, 100);
 }
 
 process.on('message', (order: Order) => {

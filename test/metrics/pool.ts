@@ -12,7 +12,10 @@ import type { Order } from './forked-worker.ts';
 type Unnumbered<T> = T extends unknown ? Omit<T, 'id'> : never;
 
 /** Real forked workers merged by a real primary. */
-export function createPool(t: ExecutionContext, options: Partial<ClusterMetricsOptions> = {}) {
+export function createPool(
+  t: Pick<ExecutionContext, 'teardown'>,
+  options: Partial<ClusterMetricsOptions> = {},
+) {
   const registry = new Registry();
   const metrics = createMetrics(registry);
   const merge = new ClusterMetrics({ registry, cacheMs: 0, ...options });
