@@ -128,16 +128,13 @@ export const pipeline: DashboardSpec = {
         {
           kind: 'series',
           title: 'Source cache',
-          description: 'Share of look-ups that the cache answered.',
-          unit: 'percentunit',
+          description: 'Look-ups per second that the cache answered, and that went to the source.',
+          unit: 'none',
           width: 8,
           queries: [
-            {
-              expr: `${perSecond('roboflow_cache_hit_total')} / (${perSecond('roboflow_cache_hit_total')} + ${perSecond('roboflow_cache_miss_total')})`,
-              legend: 'hits',
-            },
+            { expr: perSecond('roboflow_cache_hit_total'), legend: 'hits' },
+            { expr: perSecond('roboflow_cache_miss_total'), legend: 'misses' },
           ],
-          max: 1,
         },
         {
           kind: 'series',

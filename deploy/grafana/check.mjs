@@ -1,0 +1,221 @@
+import '../local/node-version.mjs';
+import { randomBytes } from 'node:crypto';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { startKept } from '../local/kept-process.mjs';
+import { freePort } from '../local/redis.mjs';
+import { setUp } from '../local/setup.mjs';
+import { SetupError, fail, projectRoot, say } from '../local/steps.mjs';
+
+/**
+ * `npm run dashboards:check`: runs the real service on the demo's recordings while a real Prometheus scrapes it every
+ * second, then asks that Prometheus every query of every panel and every rule. Fails when one gives no data or an error.
+ * The same answers are drawn to `demo/dashboards/`.
+ */
+
+const SECONDS = 75;
+const pictures = join(projectRoot, 'demo', 'dashboards');
+const work = mkdtempSync(join(tmpdir(), 'roboflow-dashboards-'));
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const compiled = (path) => import(pathToFileURL(join(projectRoot, 'dist', 'deploy', path)).href);
+
+async function main(release) {
+  const { programs, startRedis } = await setUp({ optional: ['promtool'] });
+  if (!programs.has('promtool'))
+    throw new SetupError('This check needs Prometheus (Debian: apt install prometheus).');
+  const { writeDemoRecordings } = await compiled('local/demo-recordings.js');
+  const { prometheusApi } = await compiled('grafana/prometheus-api.js');
+  const { evaluateDashboards } = await compiled('grafana/evaluate.js');
+
+  mkdirSync(join(work, 'recordings'));
+  const recordings = await writeDemoRecordings(join(work, 'recordings'));
+  const damaged = join(work, 'recordings', 'damaged.mcap');
+  writeFileSync(damaged, readFileSync(recordings[0].path).subarray(0, 20));
+  const redis = await startRedis();
+  release(redis.stop);
+  const service = await startService(redis, release);
+  const prometheus = await startPrometheus(
+    join(dirname(programs.get('promtool')), 'prometheus'),
+    service,
+    release,
+  );
+  const api = prometheusApi(prometheus);
+  say(`the service runs at ${service.url}, Prometheus at ${prometheus}; ${SECONDS} s of batches …`);
+
+  const start = Date.now() / 1000;
+  await runBatches(service, recordings, damaged, start + SECONDS);
+  // rules are evaluated every 5 s, rates look back 5 s
+  await pause(6000);
+  const window = { start, end: Date.now() / 1000, step: 1 };
+
+  const boards = await evaluateDashboards(api, window);
+  const faults = boards.flatMap(({ title, rows }) =>
+    rows.flatMap((row) =>
+      row.panels.flatMap(({ panel, faults: own }) =>
+        own.map((fault) => `${title} / ${panel.title}: ${fault}`),
+      ),
+    ),
+  );
+  const rules = await api.rules();
+  for (const rule of rules) {
+    if (rule.health !== 'ok') faults.push(`rule ${rule.name} is ${rule.health}: ${rule.lastError}`);
+  }
+  const [up] = await api.instant(`avg_over_time(up[${Math.floor(window.end - start)}s])`, window.end);
+  if (up?.points[0]?.[1] !== 1)
+    faults.push(`expected every scrape to succeed, found up = ${up?.points[0]?.[1]}`);
+  await draw(boards, window);
+
+  const panels = boards.reduce(
+    (sum, { rows }) => sum + rows.reduce((count, row) => count + row.panels.length, 0),
+    0,
+  );
+  const firing = rules.filter((rule) => rule.firing).map((rule) => rule.name);
+  say(`${panels} panels and ${rules.length} rules asked; firing: ${firing.join(', ') || 'none'}`);
+  say(`pictures: ${relative(process.cwd(), pictures) || '.'}`);
+  if (faults.length > 0) throw new SetupError(`${faults.length} faults:\n  ${faults.join('\n  ')}`);
+  say('every panel shows data and every rule evaluates');
+}
+
+async function startService(redis, release) {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const here = `${pathToFileURL(work).href}/`;
+  const log = join(work, 'service.log');
+  const output = openSync(log, 'w');
+  const kept = startKept(process.execPath, [join(projectRoot, 'dist', 'src', 'main.js')], {
+    cwd: projectRoot,
+    graceMs: 20_000,
+    output,
+    env: {
+      ...process.env,
+      REDIS_URL: redis.url,
+      QUEUE_PREFIX: `{roboflow-check-${randomBytes(4).toString('hex')}}`,
+      WORKERS: '2',
+      HTTP_HOST: '127.0.0.1',
+      HTTP_PORT: String(port),
+      METRICS_ENABLED: 'true',
+      SOURCE_ROOTS: here,
+      DESTINATION_ROOTS: here,
+      SCRATCH_DIR: join(work, 'scratch'),
+      CACHE_DIR: join(work, 'cache'),
+      SHUTDOWN_GRACE_SECONDS: '10',
+      LOG_FORMAT: 'json',
+    },
+  });
+  closeSync(output);
+  release(kept.stop);
+  const request = async (method, path, body) => {
+    const response = await fetch(url + path, {
+      method,
+      signal: AbortSignal.timeout(10_000),
+      headers: body ? { 'content-type': 'application/json' } : {},
+      ...(body && { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
+    return JSON.parse(text);
+  };
+  await until('the service', async () => {
+    if (kept.status() !== undefined)
+      throw new SetupError(`the service ended:\n${readFileSync(log, 'utf8').slice(-3000)}`);
+    return await request('GET', '/readyz');
+  });
+  return { url, port, request };
+}
+
+async function startPrometheus(program, service, release) {
+  const port = await freePort();
+  const folder = join(work, 'prometheus');
+  mkdirSync(folder);
+  const config = {
+    global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '5s' },
+    rule_files: [join(projectRoot, 'deploy', 'prometheus', 'roboflow.rules.yml')],
+    scrape_configs: [
+      { job_name: 'roboflow-worker', static_configs: [{ targets: [`127.0.0.1:${service.port}`] }] },
+    ],
+  };
+  writeFileSync(join(folder, 'prometheus.yml'), JSON.stringify(config));
+  const kept = startKept(program, [
+    `--config.file=${join(folder, 'prometheus.yml')}`,
+    `--storage.tsdb.path=${join(folder, 'data')}`,
+    `--web.listen-address=127.0.0.1:${port}`,
+  ]);
+  release(kept.stop);
+  const url = `http://127.0.0.1:${port}`;
+  await until('Prometheus', async () => {
+    if (kept.status() !== undefined) throw new SetupError(`Prometheus ended:\n${kept.tail()}`);
+    const response = await fetch(`${url}/-/ready`);
+    if (!response.ok) throw new Error(`not ready: ${response.status}`);
+    return true;
+  });
+  return url;
+}
+
+/** Datasets one after the other until the time is over; the third has a recording that cannot be read. */
+async function runBatches(service, recordings, damaged, until) {
+  const { parse } = await import('yaml');
+  const config = parse(readFileSync(join(projectRoot, 'deploy', 'local', 'demo.yaml'), 'utf8'));
+  for (let batch = 1; Date.now() / 1000 < until; batch++) {
+    const id = `batch-${batch}`;
+    const sources = recordings.map(({ path, task }) => ({ source: pathToFileURL(path).href, task }));
+    if (batch === 3) sources.push({ source: pathToFileURL(damaged).href, task: 'Nothing.' });
+    await service.request('POST', '/v1/datasets', {
+      datasetId: id,
+      output: pathToFileURL(join(work, 'datasets', id)).href,
+      config,
+      recordings: sources,
+    });
+    for (;;) {
+      const { state } = await service.request('GET', `/v1/datasets/${id}`);
+      if (['completed', 'partial', 'failed', 'cancelled'].includes(state)) {
+        if (state !== (batch === 3 ? 'partial' : 'completed')) throw new Error(`dataset ${id} is ${state}`);
+        break;
+      }
+      await pause(250);
+    }
+  }
+}
+
+async function draw(boards, window) {
+  const { drawDashboard } = await compiled('grafana/picture.js');
+  const { default: sharp } = await import('sharp');
+  rmSync(pictures, { recursive: true, force: true });
+  mkdirSync(pictures, { recursive: true });
+  for (const board of boards) {
+    const svg = drawDashboard(board, window);
+    writeFileSync(join(pictures, `${board.uid}.svg`), svg);
+    await sharp(Buffer.from(svg))
+      .png()
+      .toFile(join(pictures, `${board.uid}.png`));
+  }
+  const images = boards.map(({ uid, title }) => `<h2>${title}</h2><img src="${uid}.svg" alt="${title}">`);
+  writeFileSync(
+    join(pictures, 'index.html'),
+    `<!doctype html><meta charset="utf-8"><title>Dashboards</title>${images.join('\n')}\n`,
+  );
+}
+
+async function until(what, attempt) {
+  const deadline = Date.now() + 30_000;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (error instanceof SetupError) throw error;
+      if (Date.now() > deadline) throw new Error(`${what} was not ready within 30 s`, { cause: error });
+    }
+    await pause(200);
+  }
+}
+
+const releasers = [];
+try {
+  await main((releaser) => releasers.push(releaser));
+} catch (error) {
+  fail(error);
+} finally {
+  for (const releaser of releasers.reverse()) await releaser();
+  rmSync(work, { recursive: true, force: true });
+}
