@@ -7,6 +7,7 @@ import { createLog } from '../log.ts';
 import { createMetrics, createWorkerMetrics } from '../metrics/index.ts';
 import { startSnapshots } from '../metrics/snapshot-push.ts';
 import { Consumer } from '../queue/consumer.ts';
+import { SourceCache } from '../storage/cache.ts';
 import { openStorage } from '../storage/open.ts';
 import { isToWorker, type ToPrimary } from './messages.ts';
 
@@ -31,6 +32,12 @@ export async function startWorker(config: Config): Promise<void> {
   const own = createWorkerMetrics(registry, slot);
   const snapshots = startSnapshots(registry, process, { refresh: () => own.slot.refresh() });
   const s3 = s3Settings(config);
+  const cache = new SourceCache({
+    folder: config.CACHE_DIR,
+    maxBytes: config.CACHE_MAX_BYTES,
+    metrics: metrics.storage,
+    log,
+  });
   const announce = (message: ToPrimary) => {
     if (process.connected) process.send?.(message);
   };
@@ -46,7 +53,7 @@ export async function startWorker(config: Config): Promise<void> {
     convert: (request, context) =>
       convertEpisode(request, {
         ...context,
-        sources: { s3 },
+        sources: { s3, cache, roots: config.SOURCE_ROOTS },
         onProgress: (progress) => {
           context.onProgress?.(progress);
           stagePush(progress.stage);

@@ -1,5 +1,12 @@
 import { InputError, StorageError } from '../errors.ts';
-import { locationOf, parentOf, resolvedPath, filePath, resolveLocation } from './location.ts';
+import {
+  assertInsideRoots,
+  locationOf,
+  parentOf,
+  resolvedPath,
+  filePath,
+  resolveLocation,
+} from './location.ts';
 import { openStorage, type StorageOptions } from './open.ts';
 import { isRecordingName, versionOfFolder } from './recording-names.ts';
 import type { SourceCache } from './cache.ts';
@@ -12,6 +19,8 @@ export type RecordingFilesOptions = Omit<StorageOptions, 'role'> & {
   readonly signal?: AbortSignal;
   /** Where objects of remote stores are kept; without it, or without room in it, they are read where they are. */
   readonly cache?: SourceCache | undefined;
+  /** Where recordings may lie (URLs or absolute paths), checked after links are resolved; none or empty: anywhere. */
+  readonly roots?: readonly string[] | undefined;
 };
 
 /**
@@ -28,7 +37,7 @@ export type OpenedRecordingFiles = {
 
 /**
  * Finds the files of the recording at `location`: a file or object, or a folder or prefix that holds recording files
- * (a rosbag2 folder). Reads nothing yet. Throws `InputError` when there is neither.
+ * (a rosbag2 folder). Reads nothing yet. Throws `InputError` when there is neither, or when it lies outside `roots`.
  */
 export async function openRecordingFiles(
   location: URL | string,
@@ -38,6 +47,8 @@ export async function openRecordingFiles(
   const asked = resolveLocation(name);
   // a link to a recording is the recording; its neighbours are those of the link's target
   const url = asked.protocol === 'file:' ? resolveLocation(await resolvedPath(filePath(asked))) : asked;
+  const { roots = [] } = options;
+  if (roots.length > 0) await assertInsideRoots(url, roots, 'source');
   const at = parentOf(url);
   if (at !== undefined) {
     const storage = openStorage(at.parent, { ...options, role: 'source' });

@@ -166,3 +166,16 @@ test('a recording given as a link is read from where the link leads, and keeps t
   const folder = await openRecordingFiles(join(root, 'links/r'), { metrics });
   t.deepEqual(folder.files, ['metadata.yaml', 'r_0.mcap']);
 });
+
+test('a recording outside the allowed roots is not opened, also when a link inside them leads to it', async (t) => {
+  const root = await tempFolder(t);
+  await fill(root, ['allowed/a.mcap', 'secret/b.mcap', 'secret/r/metadata.yaml', 'secret/r/r_0.mcap']);
+  await symlink('../secret/b.mcap', join(root, 'allowed/link.mcap'));
+  await symlink('../secret/r', join(root, 'allowed/folder'));
+  const roots = [join(root, 'allowed')];
+  t.deepEqual((await openRecordingFiles(join(root, 'allowed/a.mcap'), { metrics, roots })).files, ['a.mcap']);
+  for (const path of ['secret/b.mcap', 'allowed/link.mcap', 'allowed/folder', 'allowed/folder/r_0.mcap']) {
+    const opened = openRecordingFiles(join(root, path), { metrics, roots });
+    await t.throwsAsync(opened, { instanceOf: InputError, message: /outside the allowed roots/ }, path);
+  }
+});
