@@ -14,8 +14,8 @@ import {
   releaseAttempt,
   removeIfEmpty,
 } from './checkpoint.ts';
-import { configHash } from './config.ts';
 import { readManifest } from './manifests.ts';
+import { conversionHash, type MarksFile, readMarks } from './marks.ts';
 import { produceEpisode } from './produce.ts';
 import { StageProgress } from './progress.ts';
 import { openSource, type OpenedSource } from './source.ts';
@@ -43,7 +43,8 @@ export async function convertEpisode(
       progress.enter('plan');
       const source = await openSource(request.source, context, request.config.recover);
       release(() => source.close());
-      const identity = identityOf(request, source);
+      const marks = await readMarks(request, context);
+      const identity = identityOf(request, source, marks);
       const published = await readManifest(context.output, request.key, signal);
       if (published && identity.matches(published)) return skipped(published);
 
@@ -52,7 +53,7 @@ export async function convertEpisode(
       let interrupted = false;
       release(() => leaveScratch(context.scratch, folder, interrupted));
       const checkpoint =
-        adopted?.checkpoint ?? (await produceEpisode(request, context, source, folder, progress));
+        adopted?.checkpoint ?? (await produceEpisode(request, context, source, marks, folder, progress));
       try {
         const upload = await publish(request, context, checkpoint, folder, progress);
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
@@ -67,8 +68,8 @@ export async function convertEpisode(
 }
 
 /** What makes two conversions of a recording the same. */
-function identityOf(request: ConversionRequest, source: OpenedSource) {
-  const hash = configHash(request.config);
+function identityOf(request: ConversionRequest, source: OpenedSource, marks: MarksFile | undefined) {
+  const hash = conversionHash(request, marks);
   const matches = (manifest: EpisodeManifest) =>
     manifest.configHash === hash &&
     manifest.slot === request.slot &&

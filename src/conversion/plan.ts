@@ -1,11 +1,12 @@
 import { InputError } from '../errors.ts';
-import { placesOf, valueAt } from '../frame/field-path.ts';
 import { resolveMapping, topicsOf } from '../frame/mapping.ts';
+import type { EpisodeFacts } from '../frame/episode.ts';
 import type { Mapping } from '../frame/types.ts';
 import type { Recording } from '../recording/types.ts';
 import { ChannelReaders } from './channels.ts';
 import type { DatasetConfig } from './config.ts';
-import { firstMessage, probeTopics } from './probe.ts';
+import { parseMarks, type MarksFile } from './marks.ts';
+import { probeTopics } from './probe.ts';
 
 /** How one recording will be converted: every feature resolved to topics, fields and shapes. */
 export type ConversionPlan = {
@@ -13,7 +14,8 @@ export type ConversionPlan = {
   readonly readers: ChannelReaders;
   /** Topics whose messages are read while converting. */
   readonly topics: ReadonlySet<string>;
-  readonly task: string;
+  /** What is known of its episodes beside the messages. */
+  readonly facts: EpisodeFacts;
 };
 
 /**
@@ -22,46 +24,60 @@ export type ConversionPlan = {
  */
 export async function planConversion(
   recording: Recording,
-  request: { readonly config: DatasetConfig; readonly task?: string; readonly name: string },
+  request: {
+    readonly config: DatasetConfig;
+    readonly task?: string;
+    readonly name: string;
+    readonly marks?: MarksFile | undefined;
+  },
   signal: AbortSignal,
 ): Promise<ConversionPlan> {
   const { config, name } = request;
   const wanted = topicsOf(config);
   const readers = new ChannelReaders(recording, wanted, name);
   const probes = await probeTopics(recording, wanted, readers, signal);
-  const mapping = located(name, () => resolveMapping(config, probes));
-  const task = request.task ?? (await findTask(recording, config, readers, name, signal));
+  const all = recording.channels.map((channel) => channel.topic);
+  const taskGiven = request.task !== undefined;
+  const mapping = resolveMapping(config, probes, { recording: name, topics: all, taskGiven });
+  const facts = {
+    task: request.task ?? findTask(recording, config, name),
+    success: findSuccess(recording, config, name),
+    marks: request.marks && parseMarks(request.marks.text, request.marks.name, recording.startTime),
+  };
   const topics = new Set(mapping.sources.map((source) => source.topic));
-  return { mapping, readers, topics, task };
+  return { mapping, readers, topics, facts };
 }
 
-async function findTask(
-  recording: Recording,
-  config: DatasetConfig,
-  readers: ChannelReaders,
-  name: string,
-  signal: AbortSignal,
-): Promise<string> {
+/** The task of the whole recording; undefined when a topic or the marks tell it. */
+function findTask(recording: Recording, config: DatasetConfig, name: string): string | undefined {
   const { task } = config;
   if (typeof task === 'string') return task;
   if (task === undefined) {
+    const { split } = config.episodes;
+    if (typeof split === 'object' && 'marks' in split) return undefined;
     throw new InputError(
       `${name}: no task text; give one with the recording (task, --task) or in the config ` +
         `(task: "…", task: {topic, field} or task: {metadata: name.key})`,
     );
   }
-  if ('metadata' in task) return taskFromMetadata(recording, task.metadata, name);
-  const message = await firstMessage(recording, task.topic, signal);
-  if (!message) throw new InputError(`${name}: the task comes from ${task.topic}, which has no message`);
-  const decoded = readers.decode(message);
-  const text = valueAt(decoded, located(name, () => placesOf(task.field, decoded))[0]?.steps ?? []);
-  if (typeof text === 'string' && text.trim() !== '') return text;
-  throw new InputError(
-    `${name}: expected a text in ${task.field} of ${task.topic}, found ${JSON.stringify(text)}`,
-  );
+  return 'metadata' in task ? metadataText(recording, 'task', task.metadata, name) : undefined;
 }
 
-function taskFromMetadata(recording: Recording, path: string, name: string): string {
+/** Whether the recording succeeded, where the config takes that from metadata. */
+function findSuccess(recording: Recording, config: DatasetConfig, name: string): boolean | undefined {
+  for (const setting of Object.values(config.features)) {
+    if (!('derive' in setting) || setting.derive !== 'success' || !('metadata' in setting.from)) continue;
+    const text = metadataText(recording, 'success', setting.from.metadata, name).trim().toLowerCase();
+    if (['true', 'yes', '1', 'success'].includes(text)) return true;
+    if (['false', 'no', '0', 'failure'].includes(text)) return false;
+    throw new InputError(
+      `${name}: expected true or false in the metadata "${setting.from.metadata}", found "${text}"`,
+    );
+  }
+  return undefined;
+}
+
+function metadataText(recording: Recording, what: string, path: string, name: string): string {
   const found: string[] = [];
   for (const record of recording.metadata) {
     for (const [key, value] of record.entries) {
@@ -71,7 +87,7 @@ function taskFromMetadata(recording: Recording, path: string, name: string): str
     }
   }
   const there = found.length === 0 ? 'there is no metadata' : `there is ${found.slice(0, 10).join(', ')}`;
-  throw new InputError(`${name}: the task comes from the metadata "${path}"; ${there}`);
+  throw new InputError(`${name}: the ${what} comes from the metadata "${path}"; ${there}`);
 }
 
 /** Puts the recording's name before the sentence of an `InputError`. */

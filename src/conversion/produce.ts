@@ -5,10 +5,10 @@ import { verifyWritten } from '../dataset/verify-written.ts';
 import { DatasetWriter } from '../dataset/writer.ts';
 import { EncodeError, InputError, throwIfAborted } from '../errors.ts';
 import { FrameAligner } from '../frame/aligner.ts';
-import type { AlignedFrame, AlignmentReport } from '../frame/types.ts';
+import type { AlignedFrame, AlignmentReport, EpisodeSpan } from '../frame/types.ts';
 import { withReleasers } from '../releasers.ts';
 import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
-import { configHash } from './config.ts';
+import { conversionHash, type MarksFile } from './marks.ts';
 import { type ConversionPlan, planConversion } from './plan.ts';
 import type { StageProgress } from './progress.ts';
 import { alignedRows } from './rows.ts';
@@ -23,6 +23,7 @@ export async function produceEpisode(
   request: ConversionRequest,
   context: ConversionContext,
   source: OpenedSource,
+  marks: MarksFile | undefined,
   folder: string,
   progress: StageProgress,
 ): Promise<Checkpoint> {
@@ -30,8 +31,8 @@ export async function produceEpisode(
   const { signal, metrics } = context;
   const { recording } = source;
   const name = source.name;
-  const plan = await planConversion(recording, { ...request, name }, signal);
-  const extent = await scanTimeline(recording, plan, config, name, signal);
+  const plan = await planConversion(recording, { ...request, name, marks }, signal);
+  const { extent, spans } = await scanTimeline(recording, plan, config, name, signal);
   progress.expect(extent.expectedRows);
   progress.enter('convert');
 
@@ -49,7 +50,7 @@ export async function produceEpisode(
       onBuffered: (bytes) => held.set('writer', bytes),
     });
     release(() => writer.abort());
-    const aligner = new FrameAligner(plan.mapping, extent, config);
+    const aligner = new FrameAligner(plan.mapping, extent, config, spans);
     const rows = alignedRows(recording, plan, aligner, {
       config,
       name,
@@ -58,7 +59,7 @@ export async function produceEpisode(
       onBuffered: (bytes) => held.set('aligner', bytes),
     });
     return onScratch(folder, async () => {
-      const frames = await writeRows(rows, writer, plan.task, progress);
+      const frames = await writeRows(rows, writer, spans, progress);
       if (frames === 0) throw new InputError(noRows(name, extent.expectedRows, aligner));
       const written = await writer.finish();
       throwIfAborted(signal);
@@ -68,7 +69,7 @@ export async function produceEpisode(
       );
       if (faults.length > 0)
         throw new EncodeError(`${name}: ${faults.map(({ message }) => message).join('; ')}`);
-      const manifest = manifestOf(request, source, plan, written, aligner.report());
+      const manifest = manifestOf(request, source, marks, plan, written, aligner.report());
       const files = Object.fromEntries(
         written.files.map((file) => [publishedPath(file, request), basename(file.localPath)]),
       );
@@ -78,29 +79,33 @@ export async function produceEpisode(
   });
 }
 
-/** Writes the rows as one episode; returns their number. */
+/** Writes the rows, an episode for every span that has some; returns their number. */
 async function writeRows(
   rows: AsyncIterable<AlignedFrame>,
   writer: DatasetWriter,
-  task: string,
+  spans: readonly EpisodeSpan[],
   progress: StageProgress,
 ): Promise<number> {
   let frames = 0;
-  let startTime = 0n;
-  let endTime = 0n;
+  let current: { episode: number; startTime: bigint; endTime: bigint } | undefined;
   for await (const row of rows) {
-    if (frames === 0) startTime = row.time;
-    endTime = row.time;
-    await writer.addFrame(row, task);
+    const { episode, time } = row;
+    if (current && current.episode !== episode) {
+      await writer.saveEpisode(current);
+      current = undefined;
+    }
+    current = { episode, startTime: current?.startTime ?? time, endTime: time };
+    await writer.addFrame(row, spans[episode]?.task ?? '');
     progress.frames(++frames);
   }
-  if (frames > 0) await writer.saveEpisode({ startTime, endTime });
+  if (current) await writer.saveEpisode(current);
   return frames;
 }
 
 function manifestOf(
   request: ConversionRequest,
   source: OpenedSource,
+  marks: MarksFile | undefined,
   plan: ConversionPlan,
   written: Written,
   alignment: AlignmentReport,
@@ -111,7 +116,7 @@ function manifestOf(
     key,
     slot,
     source: { ...source.info },
-    configHash: configHash(config),
+    configHash: conversionHash(request, marks),
     converter: { version, encoder: written.encoder },
     fps: config.fps,
     robotType: config.robot_type ?? null,

@@ -1,13 +1,19 @@
-import { throwIfAborted } from '../errors.ts';
+import { InputError, throwIfAborted } from '../errors.ts';
+import { EpisodeScan, rowsWithin } from '../frame/episode.ts';
 import { extentOfRanges, TimelineScan } from '../frame/scan.ts';
-import type { TimelineExtent } from '../frame/types.ts';
-import type { Recording } from '../recording/types.ts';
+import type { EpisodeSpan, Source, TimelineExtent } from '../frame/types.ts';
+import type { Message, Recording } from '../recording/types.ts';
+import type { ChannelReaders } from './channels.ts';
 import type { DatasetConfig } from './config.ts';
 import { type ConversionPlan, located } from './plan.ts';
 
+/** What the first pass finds: where the timeline lies, and the episodes on it with their tasks. */
+export type Timeline = { readonly extent: TimelineExtent; readonly spans: readonly EpisodeSpan[] };
+
 /**
- * Finds where each source begins and ends on its clock, which fixes the timeline before the first row is made. Log
- * times come from the indexes when the recording has them; other clocks take one reading of the stamps.
+ * Finds where each source begins and ends on its clock, which fixes the timeline before the first row is made, and the
+ * episodes. Log times come from the indexes when the recording has them; other clocks, gaps and idle ends take one
+ * reading of the messages.
  */
 export async function scanTimeline(
   recording: Recording,
@@ -15,19 +21,47 @@ export async function scanTimeline(
   config: DatasetConfig,
   name: string,
   signal: AbortSignal,
-): Promise<TimelineExtent> {
-  const { mapping, readers, topics } = plan;
-  if (mapping.sources.every((source) => source.clock === 'log')) {
-    const ranges = await recording.topicRanges();
-    if (ranges) return located(name, () => extentOfRanges(mapping, config, ranges));
-  }
-  const scan = new TimelineScan(mapping, config);
-  for await (const message of recording.messages({ topics, signal })) {
-    throwIfAborted(signal);
-    for (const source of mapping.sources) {
-      if (source.topic !== message.channel.topic) continue;
-      scan.add(source.index, readers.time(message, source.clock), message.logTime);
+): Promise<Timeline> {
+  const { mapping, readers, facts } = plan;
+  const episodes = new EpisodeScan(mapping, config);
+  const byLog = mapping.sources.every((source) => source.clock === 'log') && !episodes.needsSamples;
+  const ranges = byLog ? await recording.topicRanges() : undefined;
+  const scan = ranges ? undefined : new TimelineScan(mapping, config);
+  const topics = new Set([...(scan ? plan.topics : []), ...episodes.watches.map(({ topic }) => topic)]);
+  if (topics.size > 0) {
+    for await (const message of recording.messages({ topics, signal })) {
+      throwIfAborted(signal);
+      const { topic } = message.channel;
+      for (const source of scan ? mapping.sources : []) {
+        if (source.topic !== topic) continue;
+        const time = readers.time(message, source.clock);
+        if (!scan?.add(source.index, time, message.logTime)) continue;
+        const wanted = episodes.values.has(source.index);
+        episodes.sample(source.index, time, wanted ? valueOf(source, message, readers) : undefined);
+      }
+      for (const watch of episodes.watches) {
+        if (watch.topic !== topic) continue;
+        located(name, () =>
+          episodes.watch(watch, readers.time(message, watch.clock), readers.decode(message)),
+        );
+      }
     }
   }
-  return located(name, () => scan.result());
+  return located(name, () => {
+    const extent = ranges ? extentOfRanges(mapping, config, ranges) : scan?.result();
+    if (!extent) throw new TypeError('neither ranges nor a scan');
+    const spans = episodes.result(extent, facts);
+    return { extent: { ...extent, expectedRows: rowsWithin(extent, config, spans) }, spans };
+  });
+}
+
+/** The vector of a message; undefined when it does not decode, which the second pass counts. */
+function valueOf(source: Source, message: Message, readers: ChannelReaders): Float64Array | undefined {
+  if (source.kind !== 'vector') return undefined;
+  try {
+    return source.read(readers.decode(message));
+  } catch (thrown) {
+    if (thrown instanceof InputError) return undefined;
+    throw thrown;
+  }
 }

@@ -4,8 +4,9 @@ import { Coverage } from './coverage.ts';
 import { describe, readField } from './field-path.ts';
 import { HeldTexts, SwitchedSpans, type Stretch } from './held-value.ts';
 import { Motion } from './motion.ts';
-import { watchesOf, type Watch } from './watch.ts';
-import type { EpisodeSpan, FrameConfig, Mapping, TimelineExtent } from './types.ts';
+import { GridClock } from './row-clock.ts';
+import { never } from './sample-queue.ts';
+import type { EpisodeSpan, FrameConfig, Mapping, TimelineExtent, Watch } from './types.ts';
 
 /** A stretch of a recording that someone marked as an episode; times in ns, inclusive. */
 export type Mark = {
@@ -34,8 +35,8 @@ export class EpisodeScan {
   readonly watches: readonly Watch[];
   /** Sources whose values, not only times, `sample` needs. */
   readonly values: ReadonlySet<number>;
-  /** Whether the messages have to be read at all: index ranges do not do. */
-  readonly needed: boolean;
+  /** Whether `sample` has to see the sources; if not, the watched topics do. */
+  readonly needsSamples: boolean;
   private readonly config: FrameConfig;
   private readonly coverage: Coverage | undefined;
   private readonly motions: ReadonlyMap<number, Motion>;
@@ -47,22 +48,19 @@ export class EpisodeScan {
     this.config = config;
     const { trim } = config;
     const { split } = config.episodes;
-    this.watches = watchesOf(config);
+    this.watches = mapping.watches;
     if (typeof split === 'object' && 'gap' in split) this.coverage = new Coverage(nanoseconds(split.gap));
     const resolution = 1_000_000_000n / BigInt(config.fps);
     const moving = mapping.sources.filter(({ feature }) => feature === trim?.feature);
     this.motions = new Map(moving.map(({ index }) => [index, new Motion(trim?.threshold ?? 0, resolution)]));
     this.values = new Set(this.motions.keys());
-    this.needed = this.coverage !== undefined || this.motions.size > 0 || this.watches.length > 0;
+    this.needsSamples = this.coverage !== undefined || this.motions.size > 0;
   }
 
-  /** One sample of a source; `value` for the sources in `values`. */
+  /** One sample of a source; `value` for the sources in `values`, left out when the message does not decode. */
   sample(source: number, time: bigint, value?: Float64Array): void {
     this.coverage?.add(time);
-    const motion = this.motions.get(source);
-    if (!motion) return;
-    if (!value) throw new TypeError(`source ${source} is trimmed by its values`);
-    motion.add(time, value);
+    if (value) this.motions.get(source)?.add(time, value);
   }
 
   /** One decoded message of a watched topic. Throws `InputError` when its field is not there or of another kind. */
@@ -99,7 +97,8 @@ export class EpisodeScan {
     }
     return spans.map((stretch) => {
       const { start, end } = stretch;
-      const task = stretch.task ?? facts.task ?? this.tasks.in(start, end);
+      const whole = this.config.episodes.split === 'none';
+      const task = stretch.task ?? facts.task ?? this.tasks.in(start, whole ? never : end);
       if (task === undefined || task.trim() === '') throw new InputError(this.taskWords());
       const success = this.successOf(stretch, facts);
       return { start, end, task, ...(success === undefined ? {} : { success }) };
@@ -177,6 +176,17 @@ export class EpisodeScan {
     }
     return `an episode has no task: ${how}`;
   }
+}
+
+/** Rows of the timeline that lie in the spans; with a reference topic an upper bound. */
+export function rowsWithin(
+  extent: TimelineExtent,
+  config: FrameConfig,
+  spans: readonly EpisodeSpan[],
+): number {
+  if (config.timeline !== 'grid') return extent.expectedRows;
+  const clock = new GridClock(config.fps, extent.t0, extent.tEnd);
+  return spans.reduce((sum, { start, end }) => sum + clock.rowsIn(start, end), 0);
 }
 
 function unexpected(topic: string, field: string, wanted: string, value: unknown): InputError {

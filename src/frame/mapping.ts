@@ -13,6 +13,7 @@ import type {
   Probe,
   Source,
   SourceSetting,
+  Watch,
 } from './types.ts';
 import { watchesOf } from './watch.ts';
 import { sentenceOf, vectorReader, type VectorReader } from './vector-reader.ts';
@@ -54,7 +55,7 @@ export function resolveMapping(
   }
   addDerived(draft);
   const reference = addReference(draft);
-  checkWatches(draft, recording.taskGiven ?? false);
+  const watches = resolveWatches(draft, recording.taskGiven ?? false);
   if (draft.faults.length > 0)
     throw refusal(recording.recording ?? 'the config does not fit the recording', draft.faults);
   const order = new Map(Object.keys(config.features).map((key, i) => [key, i]));
@@ -64,6 +65,7 @@ export function resolveMapping(
     columns: draft.columns.toSorted((a, b) => place(a.feature) - place(b.feature)),
     sources: draft.sources,
     reference,
+    watches,
   };
 }
 
@@ -221,26 +223,30 @@ function addReference(draft: Draft): number | undefined {
   return index;
 }
 
-/** The topics that say something about episodes must be there, with the field, before anything is converted. */
-function checkWatches(draft: Draft, taskGiven: boolean): void {
-  const where = { split: 'episodes.split', task: 'task', success: 'success' };
+/**
+ * The topics that say something about episodes must be there, with the field, before anything is converted. Without a
+ * clock of their own they go by the config's, and by log time where that is `header` and their messages have no stamp.
+ */
+function resolveWatches(draft: Draft, taskGiven: boolean): Watch[] {
+  const called = { split: 'episodes.split', task: 'task', success: 'success' };
   const kinds = { split: ['boolean', 'number', 'bigint', 'string'], task: ['string'], success: ['boolean'] };
-  for (const { role, topic, field, clock } of watchesOf(draft.config)) {
-    if (role === 'task' && taskGiven) continue;
-    const probe = probeOf(draft, where[role], topic, clock);
-    if (!probe) continue;
-    const place = `${where[role]}: topic ${topic} (${probe.schemaName})`;
+  return watchesOf(draft.config).flatMap(({ role, topic, field, clock: own }) => {
+    if (role === 'task' && taskGiven) return [];
+    const usual = draft.config.clock;
+    const clock = own ?? (usual === 'header' && draft.probes.get(topic)?.hasStamp !== true ? 'log' : usual);
+    const probe = probeOf(draft, called[role], topic, clock);
+    if (!probe) return [];
+    const place = `${called[role]}: topic ${topic} (${probe.schemaName})`;
     try {
       const value = readField(probe.first, field);
-      if (!kinds[role].includes(typeof value)) {
-        draft.faults.push(
-          `${place}: expected a ${kinds[role].join(' or ')} in field '${field}', found ${describe(value)}`,
-        );
-      }
+      if (kinds[role].includes(typeof value)) return [{ role, topic, field, clock }];
+      const wanted = kinds[role].join(' or ');
+      draft.faults.push(`${place}: expected a ${wanted} in field '${field}', found ${describe(value)}`);
     } catch (thrown) {
       draft.faults.push(`${place}: ${sentenceOf(thrown)}`);
     }
-  }
+    return [];
+  });
 }
 
 /** The probe of a topic that has messages and the clock that is asked for; else a fault is noted. */

@@ -21,6 +21,11 @@ export class GridClock {
     return this.t0 + (2n * BigInt(k) * second + this.fps) / (2n * this.fps);
   }
 
+  /** Rows with start ≤ t_k ≤ end. */
+  rowsIn(start: bigint, end: bigint): number {
+    return Math.max(0, Math.min(this.rows, this.firstAt(end + 1n)) - this.firstAt(start));
+  }
+
   /** The first row k with t_k ≥ time. */
   firstAt(time: bigint): number {
     if (time <= this.t0) return 0;

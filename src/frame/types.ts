@@ -239,6 +239,16 @@ export type Mapping = {
   readonly columns: readonly Column[];
   /** Index of the source whose sample times are the rows; undefined for the grid. */
   readonly reference: number | undefined;
+  /** Topics that say something about episodes. */
+  readonly watches: readonly Watch[];
+};
+
+/** A topic whose messages say something about episodes: where they are cut, what the task is, how they ended. */
+export type Watch = {
+  readonly role: 'split' | 'task' | 'success';
+  readonly topic: string;
+  readonly field: string;
+  readonly clock: Clock;
 };
 
 /** What is known of one source's samples before alignment; late samples are counted and otherwise ignored. Times in ns. */

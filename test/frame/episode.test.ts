@@ -3,7 +3,7 @@ import { marksName, parseMarks } from '../../src/conversion/marks.ts';
 import { InputError } from '../../src/errors.ts';
 import { FrameAligner } from '../../src/frame/aligner.ts';
 import { Coverage } from '../../src/frame/coverage.ts';
-import { EpisodeScan, type EpisodeFacts } from '../../src/frame/episode.ts';
+import { EpisodeScan, rowsWithin, type EpisodeFacts } from '../../src/frame/episode.ts';
 import { slerp } from '../../src/frame/interpolate.ts';
 import { resolveMapping } from '../../src/frame/mapping.ts';
 import { TimelineScan } from '../../src/frame/scan.ts';
@@ -67,7 +67,14 @@ function convert(config: FrameConfig, events: readonly Event[], facts: EpisodeFa
     }
   }
   frames.push(...aligner.finish());
-  return { spans, frames, report: aligner.report(), bytes: aligner.bufferedBytes, needed: episodes.needed };
+  return {
+    spans,
+    frames,
+    expected: rowsWithin(extent, config, spans),
+    report: aligner.report(),
+    bytes: aligner.bufferedBytes,
+    needed: episodes.needsSamples,
+  };
 }
 
 function inSeconds(spans: readonly EpisodeSpan[]) {
@@ -263,7 +270,8 @@ test('idle ends are trimmed to what moves, plus what is to be kept', (t) => {
     trim: { feature: 's', threshold: 0.015, keep: 0.5 },
   });
   const still = (x: number) => (x < 3 ? 0.005 * Math.sin(x * 50) : x > 6 ? 3 : x - 3);
-  const { spans, frames, report } = convert(config, stream('/s', range(0, 10, 0.01), still));
+  const { spans, frames, expected, report } = convert(config, stream('/s', range(0, 10, 0.01), still));
+  t.is(expected, 40);
   t.deepEqual(inSeconds(spans), [[2.52, 6.5, 'do it']]);
   t.is(frames.length, 40);
   t.is(report.outsideRows, 101 - 40);

@@ -173,6 +173,7 @@ test('with a reference topic that no feature reads, its sample times are the row
       },
     ],
     reference: 1,
+    watches: [],
   };
   const config = frameConfig();
   const times = [

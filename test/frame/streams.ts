@@ -47,6 +47,7 @@ export function vectorMapping(alignments: readonly Partial<Alignment>[], referen
     sources,
     columns: sources.map(({ feature, index }) => ({ feature, sources: [index] })),
     reference,
+    watches: [],
   };
 }
 
