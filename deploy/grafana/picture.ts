@@ -1,3 +1,4 @@
+import type { PanelSpec } from './panel.ts';
 import type { EvaluatedDashboard, EvaluatedPanel, NamedSeries, Window } from './evaluate.ts';
 
 const WIDTH = 1600;
@@ -43,9 +44,16 @@ function drawPanel({ panel, series, faults }: EvaluatedPanel, window: Window, bo
       ? text(x + 10, y + 64, shown(lastOf(series[0]), panel.unit), 28, '#3274d9', 'bold')
       : panel.kind === 'table'
         ? drawTable(series, panel.unit, box)
-        : drawCurves(series, panel.unit, window, box, panel.kind === 'stacked');
+        : drawCurves(visible(panel.kind, series), panel.unit, window, box, panel.kind === 'stacked');
   const fault = faults.length > 0 ? text(x + 10, y + height - 8, 'no data', 12, '#c4162a', 'bold') : '';
   return frame + head + body + fault;
+}
+
+/** In a stack, series that are 0 all along would hide the one below them. */
+function visible(kind: PanelSpec['kind'], series: readonly NamedSeries[]): readonly NamedSeries[] {
+  if (kind !== 'stacked') return series;
+  const moving = series.filter(({ points }) => points.some(([, value]) => value !== 0));
+  return moving.length > 0 ? moving : series.slice(0, 1);
 }
 
 function drawTable(series: readonly NamedSeries[], unit: string, { x, y }: Box): string {

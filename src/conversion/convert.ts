@@ -34,8 +34,11 @@ export async function convertEpisode(
   request: ConversionRequest,
   context: ConversionContext,
 ): Promise<ConversionResult> {
-  const { metrics, signal } = context;
-  const progress = new StageProgress(context.onProgress);
+  const { metrics, signal, log } = context;
+  const progress = new StageProgress(context.onProgress, (stage, seconds) => {
+    metrics.conversion.stageDuration.observe({ stage }, seconds);
+    log.info({ stage, recording: request.source, durationMs: Math.round(seconds * 1000) }, 'stage ended');
+  });
   metrics.conversion.activeConversions.inc();
   try {
     return await withReleasers(async (release) => {
@@ -56,6 +59,8 @@ export async function convertEpisode(
         adopted?.checkpoint ?? (await produceEpisode(request, context, source, marks, folder, progress));
       try {
         const upload = await publish(request, context, checkpoint, folder, progress);
+        metrics.conversion.countAlignment(checkpoint.manifest.alignment);
+        metrics.conversion.recordingSeconds.inc(secondsOf(checkpoint.manifest));
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
       } catch (thrown) {
         interrupted = willComeBack(thrown, context.retryFollows ?? false);
@@ -63,6 +68,7 @@ export async function convertEpisode(
       }
     });
   } finally {
+    progress.end();
     metrics.conversion.activeConversions.dec();
   }
 }
@@ -117,6 +123,11 @@ async function publish(
     await coordinator.publish({ key: manifestPath(request.key), type: 'meta', body: { bytes } });
     return coordinator.stats();
   });
+}
+
+/** Recorded time that became rows. */
+function secondsOf(manifest: EpisodeManifest): number {
+  return sum(manifest.episodes.map((part) => Number(BigInt(part.endTime) - BigInt(part.startTime)) / 1e9));
 }
 
 function sum(values: Iterable<number>): number {

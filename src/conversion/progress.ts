@@ -11,22 +11,38 @@ const SPAN: Record<Stage, readonly [number, number]> = {
 /** Turns what the stages know of themselves into one growing fraction. */
 export class StageProgress {
   readonly #report: (progress: Progress) => void;
+  readonly #onStageEnd: (stage: Stage, seconds: number) => void;
   #stage: Stage = 'plan';
+  #enteredAt: number | undefined;
   #frames = 0;
   #expectedFrames = 0;
 
-  constructor(report: ((progress: Progress) => void) | undefined) {
+  /** `onStageEnd` is told how long each stage took, also the one in which the job failed. */
+  constructor(
+    report: ((progress: Progress) => void) | undefined,
+    onStageEnd: (stage: Stage, seconds: number) => void = () => undefined,
+  ) {
     this.#report = report ?? (() => undefined);
+    this.#onStageEnd = onStageEnd;
   }
 
   get stage(): Stage {
     return this.#stage;
   }
 
-  /** Enters a stage. */
+  /** Enters a stage, which ends the one before. */
   enter(stage: Stage): void {
+    this.end();
     this.#stage = stage;
+    this.#enteredAt = performance.now();
     this.#send(0);
+  }
+
+  /** Ends the current stage; harmless twice. */
+  end(): void {
+    if (this.#enteredAt === undefined) return;
+    this.#onStageEnd(this.#stage, (performance.now() - this.#enteredAt) / 1000);
+    this.#enteredAt = undefined;
   }
 
   /** Rows the conversion will have at most. */

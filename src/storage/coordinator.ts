@@ -122,6 +122,16 @@ export class UploadCoordinator {
   async #send(file: UploadFile, condition?: PublishCondition): Promise<UploadedFile> {
     throwIfAborted(this.#signal);
     const size = await bodySize(file.body);
+    const { inflightBytes } = this.#options.metrics.upload;
+    inflightBytes.inc(size);
+    try {
+      return await this.#store(file, size, condition);
+    } finally {
+      inflightBytes.dec(size);
+    }
+  }
+
+  async #store(file: UploadFile, size: number, condition?: PublishCondition): Promise<UploadedFile> {
     const retry = this.#retryOf(file);
     const before = condition === undefined ? await retry(() => this.#alreadyStored(file, size)) : undefined;
     if (before !== undefined) {
