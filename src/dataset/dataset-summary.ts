@@ -2,9 +2,13 @@ import { InputError } from '../errors.ts';
 import type { Feature } from '../frame/types.ts';
 import { isCamera } from './columns.ts';
 import type { VideoInfo } from './info.ts';
-import { pictureStats } from './stats.ts';
+import { QUANTILES, type QuantileName } from './quantiles.ts';
+import { featureStats, pictureStats } from './stats.ts';
 import { statChannels, VectorMoments } from './vector-stats.ts';
 import type { EpisodeManifest, EpisodePart, FeatureStats } from './types.ts';
+
+const QUANTILE_NAMES = Object.keys(QUANTILES) as QuantileName[];
+const NO_QUANTILES: Readonly<Record<QuantileName, number>> = { q01: 0, q10: 0, q50: 0, q90: 0, q99: 0 };
 
 /** What all recordings must agree on, for the message when they do not. */
 function contract(manifest: EpisodeManifest): [string, unknown][] {
@@ -32,6 +36,7 @@ export class DatasetSummary {
   readonly #tasks = new Map<string, number>();
   readonly #moments = new Map<string, VectorMoments>();
   readonly #pictures = new Map<string, { channels: number[][]; count: number }>();
+  readonly #depth = new Map<string, { moments: VectorMoments; quantiles: Record<QuantileName, number> }>();
   #recordings = 0;
   #episodes = 0;
   #frames = 0;
@@ -75,6 +80,10 @@ export class DatasetSummary {
       return;
     }
     const counts = part.histograms[feature.key];
+    if (feature.camera?.depthUnit !== undefined) {
+      this.#addDepth(feature.key, stats);
+      return;
+    }
     if (!counts) throw new InputError(`the manifest ${key} has no histograms of ${feature.key}`);
     const pool = this.#pictures.get(feature.key) ?? {
       channels: counts.map(() => Array.from({ length: 256 }, () => 0)),
@@ -87,6 +96,14 @@ export class DatasetSummary {
         sum[value] = (sum[value] ?? 0) + pixels;
       });
     });
+  }
+
+  /** Depth has no 8-bit histogram: moments are merged exactly, quantiles as lerobot merges them, weighted by count. */
+  #addDepth(key: string, stats: FeatureStats): void {
+    const merged = this.#depth.get(key) ?? { moments: new VectorMoments(1), quantiles: { ...NO_QUANTILES } };
+    this.#depth.set(key, merged);
+    merged.moments.merge(stats);
+    for (const name of QUANTILE_NAMES) merged.quantiles[name] += (stats[name][0] ?? 0) * stats.count;
   }
 
   #some(): EpisodeManifest {
@@ -140,8 +157,14 @@ export class DatasetSummary {
     return moments;
   }
 
-  /** Statistics of a camera over all sampled pictures, exact. */
+  /** Statistics of a camera over all sampled pictures; exact for 8-bit pictures. */
   cameraStats(key: string): FeatureStats {
+    const depth = this.#depth.get(key);
+    if (depth) {
+      const { moments, rows } = depth.moments;
+      const means = QUANTILE_NAMES.map((name) => [name, depth.quantiles[name] / rows]);
+      return featureStats(moments, [Object.fromEntries(means) as Record<QuantileName, number>], rows);
+    }
     const pool = this.#pictures.get(key);
     if (!pool) throw new Error(`${key} has no pictures`);
     return pictureStats(pool.channels, pool.count);

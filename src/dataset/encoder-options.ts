@@ -43,7 +43,7 @@ export function encoderArguments(settings: VideoSettings): string[] {
         '-tag:v',
         'hvc1',
         '-x265-params',
-        `log-level=error:open-gop=0:bframes=0:keyint=${settings.gop}:pools=${THREADS}:frame-threads=1`,
+        `${settings.lossless ? 'lossless=1:' : ''}log-level=error:open-gop=0:bframes=0:keyint=${settings.gop}:pools=${THREADS}:frame-threads=1`,
       ];
     case 'libsvtav1':
       return [...args, '-crf', crf, '-preset', svtPreset(settings.preset), '-svtav1-params', 'lp=2'];

@@ -1,5 +1,6 @@
 import type { Feature } from '../frame/types.ts';
 import { DEFAULT_FEATURES, isCamera } from './columns.ts';
+import { DEPTH } from './depth.ts';
 import { CHUNKS_SIZE, DATA_FILES_SIZE_MB, DATA_PATH, VIDEO_FILES_SIZE_MB, VIDEO_PATH } from './layout.ts';
 import type { Mp4Video } from './mp4.ts';
 import type { VideoSettings } from './types.ts';
@@ -54,6 +55,26 @@ export function videoInfo(video: Mp4Video, fps: number, settings: VideoSettings)
     'video.video_backend': 'pyav',
     'video.extra_options': {},
     is_depth_map: false,
+  };
+}
+
+/** The `info` of a depth video: how to turn its codes into depths again (lerobot `DepthEncoderConfig`). */
+export function depthInfo(
+  video: Mp4Video,
+  fps: number,
+  settings: VideoSettings,
+  unit: 'mm' | 'm',
+): VideoInfo {
+  const { 'video.preset': _, ...info } = videoInfo(video, fps, settings);
+  return {
+    ...info,
+    'video.extra_options': { 'x265-params': 'lossless=1' },
+    is_depth_map: true,
+    'video.depth_min': DEPTH.min,
+    'video.depth_max': DEPTH.max,
+    'video.shift': DEPTH.shift,
+    'video.use_log': DEPTH.useLog,
+    depth_unit: unit,
   };
 }
 

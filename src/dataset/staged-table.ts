@@ -87,7 +87,9 @@ export class StagedTable {
       if (!column) this.#buffer.set(key, (column = []));
       if (isCamera(feature)) {
         const bytes = pictures.get(key) as Uint8Array;
-        column.push({ bytes, path: `frame-${String(row).padStart(6, '0')}` });
+        // Both formats begin with bytes of their own: 0xff for JPEG, 0x89 for PNG.
+        const ending = bytes[0] === 0xff ? 'jpg' : 'png';
+        column.push({ bytes, path: `frame-${String(row).padStart(6, '0')}.${ending}` });
         this.#bufferedBytes += bytes.length;
         continue;
       }

@@ -7,6 +7,8 @@ export type VideoSettings = {
   readonly gop: number;
   readonly preset: string;
   readonly pixFmt: string;
+  /** Keeps every pixel (hevc only: depth). */
+  readonly lossless?: boolean;
 };
 
 /** The statistics of one feature, LeRobot's words. Cameras: one number a channel, in [0, 1]. */

@@ -1,13 +1,14 @@
 import { InputError } from '../errors.ts';
-import type { Feature, Picture } from '../frame/types.ts';
+import type { Feature } from '../frame/types.ts';
 import { encoderArguments, muxerArguments, transformFilters } from './encoder-options.ts';
 import type { Ffmpeg } from './ffmpeg.ts';
+import type { EncoderPicture } from './picture-input.ts';
 import { candidateExpression } from './picture-sampling.ts';
 import type { SampleLayout } from './picture-histogram.ts';
 import type { VideoSettings } from './types.ts';
 
 /** Input arguments and the filters that bring pictures onto the frame grid. */
-function input(first: Picture, fps: number): { args: string[]; filters: string[] } {
+function input(first: EncoderPicture, fps: number): { args: string[]; filters: string[] } {
   const size = `${first.width}x${first.height}`;
   switch (first.format) {
     case 'jpeg':
@@ -40,11 +41,11 @@ function input(first: Picture, fps: number): { args: string[]; filters: string[]
 }
 
 /** JPEG is full-range YCbCr by definition, videos are limited-range: FFmpeg 8 converts only when told. */
-const rangeFilter = (first: Picture) =>
+const rangeFilter = (first: EncoderPicture) =>
   first.format === 'jpeg' ? 'scale=in_range=full:out_range=limited' : 'scale=out_range=limited';
 
 /** How sampled pictures leave the process: JPEG planes as they are, everything else as RGB. */
-export function sampleLayout(feature: Feature, first: Picture): SampleLayout | undefined {
+export function sampleLayout(feature: Feature, first: EncoderPicture): SampleLayout | undefined {
   if (first.format === 'jpeg') return undefined;
   const [height = 0, width = 0] = feature.shape;
   return { width, height, format: 'rgb24' };
@@ -54,14 +55,19 @@ export function sampleLayout(feature: Feature, first: Picture): SampleLayout | u
 export function encoderCommand(options: {
   readonly ffmpeg: Ffmpeg;
   readonly feature: Feature;
-  readonly first: Picture;
+  readonly first: EncoderPicture;
   readonly path: string;
   readonly fps: number;
   readonly settings: VideoSettings;
   readonly expectedFrames: number | undefined;
+  readonly sampled?: boolean;
 }): string[] {
   const { ffmpeg, feature, first, path, fps, settings, expectedFrames } = options;
   const source = input(first, fps);
+  const sync = [ffmpeg.syncOption, 'passthrough'];
+  const video = [...sync, ...encoderArguments(settings), ...muxerArguments(fps), '-f', 'mp4', `file:${path}`];
+  const start = ['-hide_banner', '-nostdin', '-nostats', '-loglevel', 'level+verbose', '-y', ...source.args];
+  if (options.sampled === false) return [...start, '-map', '0:v', ...video];
   const stored = [...source.filters, ...transformFilters(feature.camera?.transform ?? {})];
   const select = expectedFrames === undefined ? [] : [`select='${candidateExpression(expectedFrames)}'`];
   const planes = 'format=yuvj420p|yuvj422p|yuvj444p';
@@ -72,28 +78,8 @@ export function encoderCommand(options: {
     `[all]${rangeFilter(first)}[video]`,
     `[seen]${sampled.join(',')}[sampled]`,
   ].join(';');
-  const sync = [ffmpeg.syncOption, 'passthrough'];
-  const output = `file:${path}`;
   const samples = first.format === 'jpeg' ? ['-strict', '-1', '-f', 'yuv4mpegpipe'] : ['-f', 'rawvideo'];
-  return [
-    ...'-hide_banner -nostdin -nostats -loglevel level+verbose -y'.split(' '),
-    ...source.args,
-    '-filter_complex_threads',
-    '1',
-    '-filter_complex',
-    graph,
-    '-map',
-    '[video]',
-    ...sync,
-    ...encoderArguments(settings),
-    ...muxerArguments(fps),
-    '-f',
-    'mp4',
-    output,
-    '-map',
-    '[sampled]',
-    ...sync,
-    ...samples,
-    'pipe:3',
-  ];
+  const filters = ['-filter_complex_threads', '1', '-filter_complex', graph];
+  const back = ['-map', '[sampled]', ...sync, ...samples, 'pipe:3'];
+  return [...start, ...filters, '-map', '[video]', ...video, ...back];
 }

@@ -1,14 +1,14 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { asCanceled, EncodeError, InputError, throwIfAborted, toError } from '../errors.ts';
-import type { Feature, Picture } from '../frame/types.ts';
+import type { Feature } from '../frame/types.ts';
 import type { VideoMetrics } from '../metrics/video.ts';
 import { checkVideo } from './check-video.ts';
 import { checkVideoSize } from './encoder-options.ts';
 import { FfmpegLog, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
 import { matroskaFrame, matroskaHeader } from './matroska.ts';
 import type { Mp4Video } from './mp4.ts';
-import { decodes, pictureTrack } from './picture-input.ts';
+import { decodes, type EncoderPicture, pictureTrack } from './picture-input.ts';
 import { type PictureHistogram, pictureHistogram, SampleStream } from './picture-histogram.ts';
 import { isCandidate } from './picture-sampling.ts';
 import type { VideoSettings } from './types.ts';
@@ -26,6 +26,8 @@ export type EncoderOptions = {
   readonly settings: VideoSettings;
   /** Expected number of frames of the one episode; undefined when the video will hold several. */
   readonly expectedFrames: number | undefined;
+  /** False when nobody needs sampled pictures back, and pictures come as they are to be stored; default true. */
+  readonly sampled?: boolean;
   readonly signal: AbortSignal;
   readonly metrics: VideoMetrics;
   readonly ffmpeg?: string | undefined;
@@ -49,7 +51,7 @@ type Running = {
   /** Settles when the program has ended; never rejects. */
   readonly ended: Promise<Error | undefined>;
   readonly startedAt: bigint;
-  readonly first: Picture;
+  readonly first: EncoderPicture;
 };
 
 /** The last part of a feature key: `cam_high` of `observation.images.cam_high`. */
@@ -72,8 +74,8 @@ export class VideoEncoder {
   #queued = 0;
   #wake: (() => void) | undefined;
   /** The newest picture waits here: only when it turns out to be the last one must it be known to decode. */
-  #held: Picture | undefined;
-  #before: Picture | undefined;
+  #held: EncoderPicture | undefined;
+  #before: EncoderPicture | undefined;
   #substituted = 0;
 
   constructor(options: EncoderOptions) {
@@ -87,7 +89,7 @@ export class VideoEncoder {
   }
 
   /** Takes the next picture; resolves when there is room for another one. */
-  async add(picture: Picture): Promise<void> {
+  async add(picture: EncoderPicture): Promise<void> {
     if (this.#state !== 'open')
       throw new Error(`the encoder of ${this.#options.feature.key} is ${this.#state}`);
     this.#checkPicture(picture);
@@ -135,17 +137,17 @@ export class VideoEncoder {
   }
 
   /** The last picture, or the one before it when the last does not decode: decoders give no frame for it. */
-  async #lastPicture(picture: Picture): Promise<Picture> {
+  async #lastPicture(picture: EncoderPicture): Promise<EncoderPicture> {
     if (this.#before === undefined || (await decodes(picture))) return picture;
     this.#substituted += 1;
     return this.#before;
   }
 
-  #checkPicture(picture: Picture): void {
+  #checkPicture(picture: EncoderPicture): void {
     const { feature } = this.#options;
-    const { width, height } = feature.camera ?? picture;
+    const { width, height } = (this.#options.sampled === false ? undefined : feature.camera) ?? picture;
     const expected = this.#running?.first ?? { ...picture, width, height };
-    const name = (p: Picture) =>
+    const name = (p: EncoderPicture) =>
       `${p.format === 'raw' ? `raw ${p.pixelFormat}` : p.format} ${p.width}x${p.height}`;
     if (name(expected) !== name(picture)) {
       throw new InputError(
@@ -154,22 +156,25 @@ export class VideoEncoder {
     }
   }
 
-  async #start(first: Picture): Promise<Running> {
+  async #start(first: EncoderPicture): Promise<Running> {
     const { feature, signal, expectedFrames } = this.#options;
     throwIfAborted(signal);
     const ffmpeg = await findFfmpeg(this.#options.ffmpeg);
     const startedAt = process.hrtime.bigint();
     const args = encoderCommand({ ...this.#options, ffmpeg, first });
-    const child = startFfmpeg(ffmpeg, args, { stdio: ['pipe', 'ignore', 'pipe', 'pipe'], signal });
+    const child = startFfmpeg(ffmpeg, args, {
+      stdio: ['pipe', 'ignore', 'pipe', this.#options.sampled === false ? 'ignore' : 'pipe'],
+      signal,
+    });
     const input = child.stdio[0] as Writable;
     const errors = child.stdio[2] as Readable;
-    const sampled = child.stdio[3] as Readable;
+    const sampled = child.stdio[3] as Readable | null;
     const log = new FfmpegLog();
     errors.setEncoding('utf8').on('data', (chunk: string) => log.push(chunk));
     const pictures = new SampleStream(sampleLayout(feature, first));
     let next = 0;
     let broken: Error | undefined;
-    sampled.on('data', (chunk: Buffer) => {
+    sampled?.on('data', (chunk: Buffer) => {
       try {
         for (const { data, layout } of pictures.push(chunk)) {
           while (expectedFrames !== undefined && !isCandidate(next, expectedFrames)) next += 1;
@@ -224,7 +229,7 @@ export class VideoEncoder {
     );
   }
 
-  #write(picture: Picture, index: number): void {
+  #write(picture: EncoderPicture, index: number): void {
     const running = this.#running;
     if (!running || this.#failure) return;
     const { data } = picture;

@@ -2,16 +2,16 @@ import { join } from 'node:path';
 import { asCanceled, InputError, throwIfAborted } from '../errors.ts';
 import type { AlignedFrame, Feature } from '../frame/types.ts';
 import type { VideoMetrics } from '../metrics/video.ts';
+import type { CameraTrack, FinishedCamera } from './camera-track.ts';
+import { isCamera } from './columns.ts';
+import { DepthTrack } from './depth-track.ts';
 import { encoderName } from './encoder-options.ts';
 import { findFfmpeg } from './ffmpeg.ts';
-import { videoInfo } from './info.ts';
+import { ImageTrack } from './image-track.ts';
 import { hashFile } from './local-file.ts';
-import type { PictureHistogram } from './picture-histogram.ts';
-import { nearestCandidates, sampleIndices } from './picture-sampling.ts';
 import { StagedTable } from './staged-table.ts';
-import { pictureStats } from './stats.ts';
 import type { EpisodePart, FeatureStats, VideoSettings, Written, WrittenFile } from './types.ts';
-import { VideoEncoder, type EncodedVideo } from './video.ts';
+import { VideoTrack } from './video-track.ts';
 
 /** What a writer is given. */
 export type DatasetWriterOptions = {
@@ -49,7 +49,7 @@ export class DatasetWriter {
   readonly #options: DatasetWriterOptions;
   readonly #table: StagedTable;
   readonly #tablePath: string;
-  readonly #encoders = new Map<string, { encoder: VideoEncoder; path: string }>();
+  readonly #cameras = new Map<string, CameraTrack>();
   readonly #tasks: string[] = [];
   readonly #episodes: Episode[] = [];
   #episodeTasks = new Set<string>();
@@ -60,34 +60,14 @@ export class DatasetWriter {
     this.#options = options;
     this.#table = table;
     this.#tablePath = tablePath;
-    const { dir, fps, features, video, signal, metrics, ffmpeg, split } = options;
-    features
-      .filter((feature) => feature.dtype === 'video')
-      .forEach((feature, i) => {
-        const path = join(dir, `camera-${i}.mp4`);
-        const encoder = new VideoEncoder({
-          feature,
-          path,
-          fps,
-          settings: video,
-          signal,
-          metrics,
-          ffmpeg,
-          expectedFrames: split ? undefined : options.expectedFrames,
-          onQueued: (bytes) => {
-            this.#buffered += bytes;
-            options.onBuffered?.(this.#buffered);
-          },
-        });
-        this.#encoders.set(feature.key, { encoder, path });
-      });
+    options.features.filter(isCamera).forEach((feature, i) => {
+      this.#cameras.set(feature.key, this.#createCamera(feature, join(options.dir, `camera-${i}.mp4`)));
+    });
   }
 
   /** Opens a writer. Throws `EncodeError` when videos are wanted and there is no FFmpeg. */
   static async create(options: DatasetWriterOptions): Promise<DatasetWriter> {
     throwIfAborted(options.signal);
-    const image = options.features.find((feature) => feature.dtype === 'image');
-    if (image) throw new InputError(`${image.key}: image columns are not supported, use type "video"`);
     if (options.features.some((feature) => feature.dtype === 'video')) await findFfmpeg(options.ffmpeg);
     const path = join(options.dir, 'staged.parquet');
     const table = await StagedTable.create(path, options.fps, options.features);
@@ -107,16 +87,18 @@ export class DatasetWriter {
     let number = this.#tasks.indexOf(task);
     if (number < 0) number = this.#tasks.push(task) - 1;
     this.#episodeTasks.add(task);
-    await this.#table.addRow(frame, number, new Map());
+    const stored = new Map<string, Uint8Array>();
     await Promise.all(
-      [...this.#encoders].map(async ([key, { encoder }]) => {
+      [...this.#cameras].map(async ([key, camera]) => {
         const picture = frame.values.get(key);
         if (picture === undefined || typeof picture === 'string' || picture instanceof Float64Array) {
           throw new InputError(`${key}: expected a picture at frame ${frame.index}`);
         }
-        await encoder.add(picture);
+        const bytes = await camera.add(picture);
+        if (bytes) stored.set(key, bytes);
       }),
     );
+    await this.#table.addRow(frame, number, stored);
   }
 
   /** Ends the episode that the frames since the last call make; times in ns on the recording's timeline. */
@@ -125,25 +107,20 @@ export class DatasetWriter {
     const place = await this.#table.endEpisode();
     this.#episodes.push({ ...place, ...range, tasks: [...this.#episodeTasks] });
     this.#episodeTasks = new Set();
-    for (const { encoder } of this.#encoders.values()) encoder.startEpisode();
+    for (const camera of this.#cameras.values()) camera.startEpisode();
   }
 
   /** Completes the files and reads them back for the counts and statistics. */
   async finish(): Promise<Written> {
     this.#use();
     if (this.#episodes.length === 0) throw new InputError('no rows: not a single frame could be made');
-    const { video, fps, ffmpeg } = this.#options;
-    const videos = new Map<string, EncodedVideo>();
+    const { video, ffmpeg, features } = this.#options;
+    const finished = new Map<string, FinishedCamera>();
     const [tableStats] = await Promise.all([
       this.#table.finish(),
-      ...[...this.#encoders].map(async ([key, { encoder }]) => videos.set(key, await encoder.finish())),
+      ...[...this.#cameras].map(async ([key, camera]) => finished.set(key, await camera.finish())),
     ]);
     this.#state = 'finished';
-    const cameras = [...this.#encoders].map(([key, { path }]) => ({
-      key,
-      path,
-      ...(videos.get(key) as EncodedVideo),
-    }));
     const files: WrittenFile[] = [
       {
         localPath: this.#tablePath,
@@ -152,47 +129,24 @@ export class DatasetWriter {
         ...(await hashFile(this.#tablePath)),
       },
     ];
-    for (const { key, path, video: written } of cameras) {
-      files.push({
-        localPath: path,
-        type: 'video',
-        feature: key,
-        frames: written.frames,
-        ...(await hashFile(path)),
-      });
-    }
-    const parts = this.#episodes.map((episode, i): EpisodePart => {
-      const stats: Record<string, FeatureStats> = {};
-      const histograms: Record<string, number[][]> = {};
-      for (const feature of this.#options.features) {
-        const own = tableStats[i]?.get(feature.key);
-        if (own) stats[feature.key] = own;
-        const samples = videos.get(feature.key)?.samples;
-        if (!samples) continue;
-        const { channels, count } = poolSamples(feature.key, samples, episode);
-        histograms[feature.key] = channels;
-        stats[feature.key] = pictureStats(channels, count);
-      }
-      for (const [key, own] of tableStats[i] ?? []) stats[key] ??= own;
-      return {
-        frames: episode.frames,
-        tasks: episode.tasks,
-        firstFrame: episode.first,
-        startTime: String(episode.startTime),
-        endTime: String(episode.endTime),
-        stats,
-        histograms,
-      };
+    const videos = features.flatMap(({ key }) => {
+      const own = finished.get(key)?.video;
+      return own ? [{ key, ...own }] : [];
     });
-    const infos = cameras.map(({ key, video: written }) => [key, videoInfo(written, fps, video)]);
-    const repeated = cameras.filter((camera) => camera.repeated > 0).map(({ key, repeated: n }) => [key, n]);
-    const program = cameras.length > 0 ? (await findFfmpeg(ffmpeg)).version : undefined;
+    for (const { key, path, frames } of videos) {
+      files.push({ localPath: path, type: 'video', feature: key, frames, ...(await hashFile(path)) });
+    }
+    const parts = this.#episodes.map((episode, i) => episodePart(episode, features, tableStats[i], finished));
+    const repeated = [...finished].flatMap(([key, camera]) =>
+      camera.repeated > 0 ? [[key, camera.repeated]] : [],
+    );
+    const program = videos.length > 0 ? (await findFfmpeg(ffmpeg)).version : undefined;
     return {
       parts,
       files,
-      videoInfo: Object.fromEntries(infos),
+      videoInfo: Object.fromEntries(videos.map(({ key, info }) => [key, info])),
       encoder: program === undefined ? null : `${program} ${encoderName(video.codec)}`,
-      repeated: Object.fromEntries(repeated),
+      repeated: Object.fromEntries(repeated) as Record<string, number>,
     };
   }
 
@@ -200,8 +154,30 @@ export class DatasetWriter {
   async abort(): Promise<void> {
     if (this.#state !== 'open') return;
     this.#state = 'aborted';
-    await Promise.all([...this.#encoders.values()].map(({ encoder }) => encoder.abort()));
+    await Promise.all([...this.#cameras.values()].map((camera) => camera.abort()));
     await this.#table.abort();
+  }
+
+  #createCamera(feature: Feature, path: string): CameraTrack {
+    const { fps, video, signal, metrics, ffmpeg, split, onBuffered } = this.#options;
+    const expectedFrames = split ? undefined : this.#options.expectedFrames;
+    if (feature.dtype === 'image') return new ImageTrack({ feature, expectedFrames });
+    const onQueued = (bytes: number) => {
+      this.#buffered += bytes;
+      onBuffered?.(this.#buffered);
+    };
+    const encoder = {
+      feature,
+      path,
+      fps,
+      settings: video,
+      expectedFrames,
+      signal,
+      metrics,
+      ffmpeg,
+      onQueued,
+    };
+    return feature.camera?.depthUnit === undefined ? new VideoTrack(encoder) : new DepthTrack(encoder);
   }
 
   #use(): void {
@@ -210,26 +186,22 @@ export class DatasetWriter {
   }
 }
 
-/** Adds up the histograms of the pictures that the statistics of an episode are made of. */
-function poolSamples(
-  key: string,
-  samples: ReadonlyMap<number, PictureHistogram>,
-  { first, frames }: { first: number; frames: number },
-): { channels: number[][]; count: number } {
-  const candidates = [...samples.keys()].filter((frame) => frame >= first && frame < first + frames);
-  if (candidates.length === 0) {
-    throw new InputError(`${key}: no picture of frames ${first} to ${first + frames - 1} could be decoded`);
+/** One episode of the manifest: statistics in the order of the features, default columns last. */
+function episodePart(
+  { frames, first, tasks, startTime, endTime }: Episode,
+  features: readonly Feature[],
+  table: ReadonlyMap<string, FeatureStats> | undefined,
+  cameras: ReadonlyMap<string, FinishedCamera>,
+): EpisodePart {
+  const stats: Record<string, FeatureStats> = {};
+  const histograms: Record<string, number[][]> = {};
+  for (const { key } of features) {
+    const camera = cameras.get(key)?.statsOf({ first, frames });
+    const own = camera?.stats ?? table?.get(key);
+    if (own) stats[key] = own;
+    if (camera?.histograms) histograms[key] = camera.histograms;
   }
-  const targets = sampleIndices(frames).map((index) => first + index);
-  const chosen = nearestCandidates(targets, candidates);
-  const channels: number[][] = [];
-  for (const frame of chosen) {
-    samples.get(frame)?.forEach((counts, channel) => {
-      const sum = (channels[channel] ??= Array.from({ length: 256 }, () => 0));
-      counts.forEach((count, value) => {
-        sum[value] = (sum[value] ?? 0) + count;
-      });
-    });
-  }
-  return { channels, count: chosen.length };
+  for (const [key, own] of table ?? []) stats[key] ??= own;
+  const times = { startTime: String(startTime), endTime: String(endTime) };
+  return { frames, tasks, firstFrame: first, ...times, stats, histograms };
 }

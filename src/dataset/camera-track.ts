@@ -1,0 +1,29 @@
+import type { Picture } from '../frame/types.ts';
+import type { VideoInfo } from './info.ts';
+import type { FeatureStats } from './types.ts';
+
+/** An episode's place among the frames of its recording. */
+export type EpisodeRange = { readonly first: number; readonly frames: number };
+
+/** Statistics of one camera in one episode; `histograms` when its values are 8-bit: 256 counts a channel. */
+export type CameraStats = { readonly stats: FeatureStats; readonly histograms?: number[][] };
+
+/** What a camera has become when all its pictures are in. */
+export type FinishedCamera = {
+  /** Set when the pictures are in a video of their own. */
+  readonly video?: { readonly path: string; readonly frames: number; readonly info: VideoInfo };
+  /** Pictures that did not decode and show the one before them. */
+  readonly repeated: number;
+  statsOf(episode: EpisodeRange): CameraStats;
+};
+
+/** The pictures of one feature on their way to the dataset. */
+export interface CameraTrack {
+  /** Takes the next picture; resolves, when there is room for another, with what the data column holds of it. */
+  add(picture: Picture): Promise<Uint8Array | undefined>;
+  /** The next pictures belong to a new episode. */
+  startEpisode(): void;
+  finish(): Promise<FinishedCamera>;
+  /** Gives back what it holds; safe in every state. */
+  abort(): Promise<void>;
+}
