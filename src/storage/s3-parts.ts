@@ -4,6 +4,7 @@ import { CanceledError, toError } from '../errors.ts';
 import type { SeekableBody } from './s3-body.ts';
 import { isNoSuchUpload } from './s3-errors.ts';
 import { abortUpload, storedParts, unfinishedUploads, type UnfinishedUpload } from './s3-multipart.ts';
+import { atBuild, payloadHash } from './s3-requests.ts';
 import { conditionOf, type S3Target } from './s3-target.ts';
 
 /** Parts in flight at once, over all files of this process; each is held in memory. */
@@ -159,24 +160,23 @@ async function sendPart(
   const { requests, fullKey, url, options, retry } = to;
   const start = (number - 1) * partSize;
   const bytes = await body.read(start, Math.min(body.size, start + partSize));
-  const sha256 = createHash('sha256').update(bytes).digest('base64');
+  const digest = createHash('sha256').update(bytes).digest();
   const answer = await retry(() =>
-    requests.send(`write part ${number} of ${url}`, options.signal, (client, sdk, http) =>
-      client.send(
-        new sdk.UploadPartCommand({
-          Bucket: requests.bucket,
-          Key: fullKey,
-          UploadId: upload.id,
-          PartNumber: number,
-          Body: bytes,
-          ContentLength: bytes.length,
-          ChecksumSHA256: sha256,
-        }),
-        http,
-      ),
-    ),
+    requests.send(`write part ${number} of ${url}`, options.signal, (client, sdk, http) => {
+      const command = new sdk.UploadPartCommand({
+        Bucket: requests.bucket,
+        Key: fullKey,
+        UploadId: upload.id,
+        PartNumber: number,
+        Body: bytes,
+        ContentLength: bytes.length,
+        ChecksumSHA256: digest.toString('base64'),
+      });
+      command.middlewareStack.add(payloadHash(digest.toString('hex')), atBuild);
+      return client.send(command, http);
+    }),
   );
-  return { PartNumber: number, ETag: answer.ETag ?? '', ChecksumSHA256: sha256 };
+  return { PartNumber: number, ETag: answer.ETag ?? '', ChecksumSHA256: digest.toString('base64') };
 }
 
 async function complete(to: S3Target, upload: UnfinishedUpload, sent: SentPart[]): Promise<void> {

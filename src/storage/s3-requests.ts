@@ -46,6 +46,22 @@ export class S3Requests {
   }
 }
 
+/**
+ * Gives a request the sha256 (hex) of its body for the signature, which the SDK would compute once more: a middleware
+ * for the step `atBuild`.
+ */
+export function payloadHash(sha256: string) {
+  return <A extends { request: unknown }, R>(next: (args: A) => Promise<R>) =>
+    (args: A): Promise<R> => {
+      const request = args.request as { headers: Record<string, string> };
+      request.headers['x-amz-content-sha256'] = sha256;
+      return next(args);
+    };
+}
+
+/** Where `payloadHash` belongs: after serialisation, before the signature. */
+export const atBuild = { step: 'build', name: 'payloadHash' } as const;
+
 function connect(settings: S3Settings): Promise<Connection> {
   const key = JSON.stringify(settings);
   let connection = connections.get(key);

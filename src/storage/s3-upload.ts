@@ -4,6 +4,7 @@ import { SeekableBody } from './s3-body.ts';
 import { isNoSuchUpload, isPreconditionFailed } from './s3-errors.ts';
 import { partSizeFor } from './s3-multipart.ts';
 import { sendInParts } from './s3-parts.ts';
+import { atBuild, payloadHash } from './s3-requests.ts';
 import { conditionOf, headObject, type S3Target } from './s3-target.ts';
 import type { PutBody, Retry, S3Settings } from './types.ts';
 
@@ -85,20 +86,19 @@ async function sendWhole(to: S3Target, source: SeekableBody, sha256: string): Pr
   const { requests, fullKey, url, options, retry } = to;
   const bytes = await source.read(0, source.size);
   await retry(() =>
-    requests.send(`write ${url}`, options.signal, (client, sdk, http) =>
-      client.send(
-        new sdk.PutObjectCommand({
-          Bucket: requests.bucket,
-          Key: fullKey,
-          Body: bytes,
-          ContentLength: bytes.length,
-          ChecksumSHA256: Buffer.from(sha256, 'hex').toString('base64'),
-          Metadata: { sha256 },
-          ...conditionOf(options),
-        }),
-        http,
-      ),
-    ),
+    requests.send(`write ${url}`, options.signal, (client, sdk, http) => {
+      const command = new sdk.PutObjectCommand({
+        Bucket: requests.bucket,
+        Key: fullKey,
+        Body: bytes,
+        ContentLength: bytes.length,
+        ChecksumSHA256: Buffer.from(sha256, 'hex').toString('base64'),
+        Metadata: { sha256 },
+        ...conditionOf(options),
+      });
+      command.middlewareStack.add(payloadHash(sha256), atBuild);
+      return client.send(command, http);
+    }),
   );
   options.onProgress?.(bytes.length);
 }
