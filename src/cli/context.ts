@@ -1,5 +1,4 @@
 import { InvalidArgumentError } from 'commander';
-import { pathToFileURL } from 'node:url';
 import { InputError } from '../errors.ts';
 import { resolveLocation } from '../storage/location.ts';
 
@@ -27,11 +26,6 @@ export function printLines(context: CliContext, ...lines: readonly string[]): vo
 /** Paths relative to the working directory and URLs, as URLs without trailing slash. */
 export function toUrl(location: string): string {
   return resolveLocation(location, { cwd: process.cwd() }).href.replace(/(?<!\/)\/$/, '');
-}
-
-/** The working directory as a `file:` URL with trailing slash. */
-export function workingDirectory(): string {
-  return `${pathToFileURL(process.cwd()).href}/`;
 }
 
 /** Parses the value of an option that takes a whole number. */

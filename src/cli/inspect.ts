@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { Registry } from 'prom-client';
 import { type Inspection, inspectRecording } from '../conversion/inspect.ts';
 import { openSource } from '../conversion/source.ts';
+import { suggestConfig } from '../conversion/suggest.ts';
 import { createMetrics } from '../metrics/index.ts';
 import { withReleasers } from '../releasers.ts';
 import { type CliContext, printJson, printLines, toUrl } from './context.ts';
@@ -13,19 +14,21 @@ export function inspectCommand(context: CliContext): Command {
   return new Command('inspect')
     .description('show what a recording holds: topics, types, rates, clocks, gaps')
     .argument('<recording>', 'file, rosbag2 folder or URL')
+    .option('-s, --suggest', 'print a commented config to start from')
     .option('--json', 'machine-readable output')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ roboflow inspect demo.mcap\n  $ roboflow inspect s3://raw/day1/ep_001.bag --json',
+      '\nExamples:\n  $ roboflow inspect demo.mcap\n  $ roboflow inspect demo.mcap --suggest > robot.yaml\n  $ roboflow inspect s3://raw/day1/ep_001.bag --json',
     )
-    .action(async (recording: string, options: { json?: boolean }) => {
-      const inspection = await inspect(recording, context);
-      if (options.json) printJson(context, inspection);
+    .action(async (recording: string, options: { json?: boolean; suggest?: boolean }) => {
+      const { inspection, facts } = await inspect(recording, context);
+      if (options.suggest) context.out.write(suggestConfig(facts));
+      else if (options.json) printJson(context, inspection);
       else printLines(context, ...describe(inspection));
     });
 }
 
-async function inspect(recording: string, context: CliContext): Promise<Inspection> {
+async function inspect(recording: string, context: CliContext) {
   const { signal } = context;
   return withReleasers(async (release) => {
     const metrics = createMetrics(new Registry());

@@ -107,7 +107,7 @@ const tolerate = z.strictObject({
   /** Share of a source's samples that may arrive later than `reorder` allows. */
   late: z.number().min(0).max(1).default(0),
   /** Share of the recording that may be cut off because one source ends before the others. */
-  early_end: z.number().min(0).max(1).default(0.25),
+  early_end: z.number().min(0).max(1).default(0.4),
 });
 
 /** The schema of the dataset config; strict, with defaults, and with the checks between its parts. */

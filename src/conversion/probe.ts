@@ -58,7 +58,7 @@ function probeOf(message: Message, readers: ChannelReaders): Probe {
 }
 
 /** Size and kind: sixteen bits or floats in one channel are depth, everything else is stored in three channels. */
-function describePicture(picture: Picture): NonNullable<Probe['picture']> {
+export function describePicture(picture: Picture): NonNullable<Probe['picture']> {
   const { width, height } = picture;
   const float = picture.format === 'raw' && picture.pixelFormat === 'grayf32le';
   const integer = picture.format === 'raw' && picture.pixelFormat === 'gray16le';

@@ -12,10 +12,8 @@ export const INFO_PATH = 'meta/info.json';
 export const STATS_PATH = 'meta/stats.json';
 export const TASKS_PATH = 'meta/tasks.parquet';
 
-/** Everything the service keeps beside the dataset lies under this prefix. */
-export const LEDGER_PREFIX = '.roboflow/';
-export const LEDGER_DATASET_PATH = '.roboflow/dataset.json';
-export const LEDGER_EPISODES_PREFIX = '.roboflow/episodes/';
+/** Manifests, one a recording; everything the service keeps beside a dataset lies under `.roboflow/`. */
+const LEDGER_EPISODES_PREFIX = '.roboflow/episodes/';
 
 /** A file's place in a chunked folder. */
 export type ChunkFile = { readonly chunk: number; readonly file: number };

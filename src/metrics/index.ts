@@ -47,5 +47,3 @@ export function createPrimaryMetrics(registry: Registry, build: BuildInfo) {
   createBuildInfo(registry, build);
   return { pool: createPoolMetrics(registry), http: createHttpMetrics(registry) };
 }
-
-export type PrimaryMetrics = ReturnType<typeof createPrimaryMetrics>;

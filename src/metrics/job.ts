@@ -12,5 +12,3 @@ export function createJobMetrics(registry: Registry) {
     requeued: counter(registry, catalogue.jobsRequeued),
   };
 }
-
-export type JobMetrics = ReturnType<typeof createJobMetrics>;

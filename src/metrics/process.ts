@@ -20,8 +20,6 @@ export function createPoolMetrics(registry: Registry) {
   };
 }
 
-export type PoolMetrics = ReturnType<typeof createPoolMetrics>;
-
 /** Memory, CPU and event loop of the worker in `slot`, read when a snapshot is taken. */
 export function createSlotMetrics(registry: Registry, slot: number) {
   const worker = String(slot);

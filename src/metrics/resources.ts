@@ -6,5 +6,3 @@ import { gauge } from './define.ts';
 export function createResourceMetrics(registry: Registry) {
   return { bufferUsage: gauge(registry, catalogue.bufferUsage) };
 }
-
-export type ResourceMetrics = ReturnType<typeof createResourceMetrics>;

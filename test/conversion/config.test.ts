@@ -66,7 +66,7 @@ test('everything but fps and features has a default', (t) => {
       publish: 'partial',
       episodes: { split: 'none' },
       video: { codec: 'h264', crf: 23, gop: 2, preset: 'veryfast', pix_fmt: 'yuv420p', copy: 'never' },
-      tolerate: { undecodable: 0, late: 0, early_end: 0.25 },
+      tolerate: { undecodable: 0, late: 0, early_end: 0.4 },
       reorder: 1,
       recover: true,
       align: {},

@@ -11,7 +11,7 @@ import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
 import sharp from 'sharp';
 import { verifyDataset } from '../../src/dataset/verify.ts';
 import { bench } from '../helpers/conversion.ts';
-import { sharedRecordings } from '../helpers/shared-recordings.ts';
+import { sharedRecordings } from '../helpers/recordings.ts';
 
 const run = promisify(execFile);
 const shared = sharedRecordings();

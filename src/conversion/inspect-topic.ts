@@ -1,0 +1,188 @@
+import { InputError } from '../errors.ts';
+import { createDecoder } from '../recording/decode.ts';
+import { isPictureSchema, toPicture } from '../recording/image.ts';
+import { createStampReader } from '../recording/stamp.ts';
+import type { Channel, Message, Picture } from '../recording/types.ts';
+import { describePicture } from './probe.ts';
+import type { TopicFacts } from './suggest.ts';
+
+/** One topic of a recording. */
+export type TopicInspection = {
+  readonly topic: string;
+  readonly type: string;
+  readonly encoding: string;
+  readonly messages: number;
+  /** Messages a second between the first and the last; null with fewer than two. */
+  readonly hz: number | null;
+  /** First and last message, seconds from the recording's start. */
+  readonly first: number | null;
+  readonly last: number | null;
+  readonly largestGap: number | null;
+  /** Log time minus header stamp; null when the type has no stamp. */
+  readonly stampLag: { readonly min: number; readonly median: number; readonly max: number } | null;
+  /** Messages whose stamp is zero or earlier than the one before. */
+  readonly stampFaults: number;
+  readonly picture: { readonly format: string; readonly width: number; readonly height: number } | null;
+  /** Numeric fields and names found in the first message, as config paths. */
+  readonly fields: readonly string[];
+  /** Why the topic cannot be converted; null when it can. */
+  readonly refused: string | null;
+};
+
+/** Lags are sampled into a bounded reservoir: every 2^k-th message, k growing. */
+const MAX_LAGS = 4096;
+
+/** Gathers what one topic's messages tell; times are by the log clock. */
+export class TopicScan {
+  readonly topic: string;
+  readonly #channel: Channel;
+  readonly #stamp: ReturnType<typeof createStampReader>;
+  #count = 0;
+  #first = 0n;
+  #last = 0n;
+  #largestGap = 0n;
+  #lags: bigint[] = [];
+  #lagEvery = 1;
+  #minLag: bigint | undefined;
+  #maxLag: bigint | undefined;
+  #previousStamp: bigint | undefined;
+  #stampFaults = 0;
+  #firstMessage: unknown;
+  #picture: Picture | undefined;
+  #fields: readonly string[] = [];
+  #refused: string | null = null;
+
+  constructor(channel: Channel) {
+    this.topic = channel.topic;
+    this.#channel = channel;
+    this.#stamp = this.#attempt(() => createStampReader(channel));
+  }
+
+  add(message: Message): void {
+    if (this.#count === 0) {
+      this.#first = message.logTime;
+      this.#attempt(() => this.#look(message));
+    } else if (message.logTime - this.#last > this.#largestGap)
+      this.#largestGap = message.logTime - this.#last;
+    this.#last = message.logTime;
+    this.#count++;
+    const { stamp, ok } = this.#stampOf(message);
+    if (!ok) this.#stampFaults++;
+    if (stamp !== undefined) this.#addLag(message.logTime - stamp);
+  }
+
+  result(start: bigint): TopicInspection {
+    const some = this.#count > 0;
+    const span = seconds(this.#last - this.#first);
+    return {
+      topic: this.#channel.topic,
+      type: this.#channel.schema.name,
+      encoding: this.#channel.messageEncoding,
+      messages: this.#count,
+      hz: this.#count > 1 && span > 0 ? (this.#count - 1) / span : null,
+      first: some ? seconds(this.#first - start) : null,
+      last: some ? seconds(this.#last - start) : null,
+      largestGap: this.#count > 1 ? seconds(this.#largestGap) : null,
+      stampLag: this.#lagResult(),
+      stampFaults: this.#stampFaults,
+      picture: this.#describePicture(),
+      fields: this.#fields,
+      refused: this.#refused,
+    };
+  }
+
+  /** The first picture of a camera. */
+  get picture(): Picture | undefined {
+    return this.#picture;
+  }
+
+  /** What a config can be suggested from; undefined when the topic cannot be converted or has no message. */
+  facts(start: bigint): TopicFacts | undefined {
+    if (this.#refused !== null || this.#count === 0) return undefined;
+    const { messages, hz, first, last, largestGap, stampFaults } = this.result(start);
+    const probe = {
+      topic: this.topic,
+      schemaName: this.#channel.schema.name,
+      first: this.#firstMessage,
+      hasStamp: this.#stamp !== undefined,
+      ...(this.#picture ? { picture: describePicture(this.#picture) } : {}),
+    };
+    return { probe, messages, hz, first, last, largestGap, stampFaults };
+  }
+
+  #look(message: Message): void {
+    const decoded = createDecoder(this.#channel)(message.data);
+    this.#firstMessage = decoded;
+    this.#fields = fieldsOf(decoded);
+    if (!isPictureSchema(this.#channel)) return;
+    const picture = toPicture(decoded, this.#channel);
+    this.#picture = { ...picture, data: picture.data.slice() };
+  }
+
+  #describePicture(): TopicInspection['picture'] {
+    if (!this.#picture) return null;
+    const { format, width, height } = this.#picture;
+    return { format: this.#picture.format === 'raw' ? this.#picture.pixelFormat : format, width, height };
+  }
+
+  #stampOf(message: Message): { stamp: bigint | undefined; ok: boolean } {
+    if (!this.#stamp) return { stamp: undefined, ok: true };
+    const stamp = this.#attempt(() => this.#stamp?.(message.data));
+    const ok = stamp !== undefined && (this.#previousStamp === undefined || stamp >= this.#previousStamp);
+    if (stamp !== undefined) this.#previousStamp = stamp;
+    return { stamp, ok };
+  }
+
+  #addLag(lag: bigint): void {
+    if (this.#minLag === undefined || lag < this.#minLag) this.#minLag = lag;
+    if (this.#maxLag === undefined || lag > this.#maxLag) this.#maxLag = lag;
+    if (this.#count % this.#lagEvery !== 0) return;
+    this.#lags.push(lag);
+    if (this.#lags.length < MAX_LAGS) return;
+    this.#lags = this.#lags.filter((_, index) => index % 2 === 0);
+    this.#lagEvery *= 2;
+  }
+
+  #lagResult(): TopicInspection['stampLag'] {
+    if (this.#minLag === undefined || this.#maxLag === undefined) return null;
+    const sorted = this.#lags.toSorted((a, b) => (a < b ? -1 : 1));
+    const median = sorted[Math.floor(sorted.length / 2)] ?? this.#minLag;
+    return { min: seconds(this.#minLag), median: seconds(median), max: seconds(this.#maxLag) };
+  }
+
+  /** A topic that cannot be read is a finding, not a failure. */
+  #attempt<T>(work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      this.#refused ??= thrown.message;
+      return undefined;
+    }
+  }
+}
+
+function seconds(ns: bigint): number {
+  return Number(ns) / 1e9;
+}
+
+const MAX_FIELDS = 60;
+
+/** Paths of the numbers, texts and number arrays of a decoded message, in definition order. */
+function fieldsOf(decoded: unknown): string[] {
+  const fields: string[] = [];
+  const walk = (value: unknown, path: string, depth: number) => {
+    if (fields.length >= MAX_FIELDS || depth > 6) return;
+    if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value) && !Array.isArray(value)) {
+      for (const [key, inner] of Object.entries(value))
+        walk(inner, path === '' ? key : `${path}.${key}`, depth + 1);
+    } else if (ArrayBuffer.isView(value) || Array.isArray(value)) {
+      const { length } = value as ArrayLike<unknown>;
+      const first = (value as ArrayLike<unknown>)[0];
+      if (typeof first === 'object' && first !== null) walk(first, `${path}[0]`, depth + 1);
+      else fields.push(`${path}[${length}]`);
+    } else if (value !== undefined && value !== null && typeof value !== 'function') fields.push(path);
+  };
+  walk(decoded, '', 0);
+  return fields;
+}
