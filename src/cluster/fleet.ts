@@ -1,6 +1,8 @@
 import cluster, { type Worker } from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import type { Log } from '../conversion/types.ts';
+import { onGone } from '../metrics/cluster-peer.ts';
+import { isSnapshotMessage } from '../metrics/snapshot.ts';
 import type { ActiveJob } from '../queue/running.ts';
 import { isToPrimary, type ToPrimary, type ToWorker } from './messages.ts';
 
@@ -143,11 +145,13 @@ export class Fleet {
     this.#onFork(worker);
     worker.on('message', (message: unknown) => {
       if (isToPrimary(message)) this.#receive(slot, message);
+      if (!isSnapshotMessage(message)) return;
+      for (const carried of message.carry ?? []) if (isToPrimary(carried)) this.#receive(slot, carried);
     });
     worker.on('error', (error) =>
       this.#log.warn({ slot: slot.index, err: error }, 'message to worker failed'),
     );
-    worker.once('exit', (code, signal) => this.#exited(slot, code, signal));
+    onGone(worker, (code, signal) => this.#exited(slot, code, signal));
   }
 
   #receive(slot: Slot, message: ToPrimary): void {

@@ -68,11 +68,8 @@ export async function startWorker(config: Config): Promise<void> {
     },
     log,
     onStart: (job) => announce({ type: 'job-started', job }),
-    onEnd: (job) => {
-      void snapshots.flush();
-      announce({ type: 'job-ended', job });
-    },
-    onOutcome: () => void snapshots.flush(),
+    // In one message: a primary that knew of only one of the two would count the job twice, or never.
+    onEnd: (job) => void snapshots.flush({ type: 'job-ended', job } satisfies ToPrimary),
   });
 
   // What a stage counted is pushed when the next one begins, so that a crash loses little.

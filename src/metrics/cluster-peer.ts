@@ -14,10 +14,7 @@ export type MetricsPeer = {
 /** A channel that some grandchild still holds open after the exit is not waited for longer. */
 const DRAIN_MS = 2000;
 
-/**
- * A forked worker as a peer. Its exit can be known before its last messages are read, so the peer has ended when both
- * the process and its channel have.
- */
+/** A forked worker as a peer. */
 export function peerOf(worker: Worker): MetricsPeer {
   return {
     id: worker.id,
@@ -28,19 +25,26 @@ export function peerOf(worker: Worker): MetricsPeer {
       worker.on('message', listener);
     },
     onExit(listener) {
-      let ended = false;
-      const end = (): void => {
-        if (ended) return;
-        ended = true;
-        listener();
-      };
-      worker.once('exit', () => {
-        if (!worker.isConnected()) setImmediate(end);
-        else {
-          worker.once('disconnect', end);
-          setTimeout(end, DRAIN_MS).unref();
-        }
-      });
+      onGone(worker, listener);
     },
   };
+}
+
+/**
+ * Calls `listener` once, when the process has ended and its channel is read to the end: the exit alone can be known
+ * before the last messages are. Who asks what a dead worker had done must not ask earlier.
+ */
+export function onGone(worker: Worker, listener: (code: number | null, signal: string | null) => void): void {
+  worker.once('exit', (code: number | null, signal: string | null) => {
+    let told = false;
+    const tell = (): void => {
+      if (told) return;
+      told = true;
+      clearTimeout(timer);
+      listener(code, signal);
+    };
+    const timer = setTimeout(tell, DRAIN_MS);
+    if (worker.isConnected()) worker.once('disconnect', tell);
+    else setImmediate(tell);
+  });
 }

@@ -52,9 +52,15 @@ export function startSnapshots(
     } catch {
       failed.add('refresh');
     }
+    // what was flushed while the registry was being read may be in some of its metrics and not in others
+    let metrics: unknown[];
+    let read: number;
+    do {
+      read = carried.length;
+      metrics = await readMetrics(registry, failed);
+    } while (carried.length !== read);
     const carry = carried;
     carried = [];
-    const metrics = await readMetrics(registry, failed);
     await send(channel, { type: 'roboflow:metrics', answers, metrics, failed: [...failed], carry });
   };
 

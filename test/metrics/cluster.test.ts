@@ -144,6 +144,23 @@ test('what is carried by a flush arrives in the message that has the counts, and
   ]);
 });
 
+test('whenever a worker is killed, the jobs it counted are the jobs it said it had counted', async (t) => {
+  const pool = createPool(t);
+  let said = 0;
+  for (let life = 0; life < 8; life += 1) {
+    const worker = await pool.fork();
+    worker.on('message', (message: { carry?: unknown[] }) => (said += message.carry?.length ?? 0));
+    await pool.order(worker, { do: 'end-jobs' });
+    await new Promise((resolve) => setTimeout(resolve, 10 + Math.random() * 60));
+    await pool.kill(worker);
+    const text = await pool.text();
+    t.is(valueOf(text, FRAMES), said);
+    t.is(valueOf(text, 'roboflow_episode_processing_duration_seconds_count'), said);
+    t.is(valueOf(text, 'roboflow_job_attempts_total{outcome="completed"}'), said);
+  }
+  t.true(said > 50, `${said} jobs`);
+});
+
 test('what cannot be read in a worker is counted and leaves the rest alone', async (t) => {
   const pool = createPool(t);
   const worker = await pool.fork();

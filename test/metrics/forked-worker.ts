@@ -7,6 +7,7 @@ import { startSnapshots } from '../../src/metrics/snapshot-push.ts';
 export type Order = { readonly id: number } & (
   | { readonly do: 'count'; readonly frames: number; readonly datasets?: readonly string[] }
   | { readonly do: 'end-job'; readonly frames: number }
+  | { readonly do: 'end-jobs' }
   | { readonly do: 'observe'; readonly seconds: number }
   | { readonly do: 'work'; readonly datasets: number; readonly cameras: number }
   | { readonly do: 'block'; readonly ms: number }
@@ -32,6 +33,8 @@ async function obey(order: Order): Promise<void> {
   } else if (order.do === 'end-job') {
     metrics.conversion.framesProcessed.inc(order.frames);
     await snapshots.flush({ ended: order.frames });
+  } else if (order.do === 'end-jobs') {
+    endJobs();
   } else if (order.do === 'observe') {
     metrics.conversion.episodeDuration.observe(order.seconds);
     metrics.conversion.lastSuccess.set(1000 + order.seconds);
@@ -70,6 +73,16 @@ async function obey(order: Order): Promise<void> {
   } else {
     process.kill(process.pid, 'SIGKILL');
   }
+}
+
+/** Ends one job after the other, as fast as the loop turns, some of them between two microtasks. */
+function endJobs(): void {
+  metrics.conversion.framesProcessed.inc(1);
+  metrics.conversion.episodeDuration.observe(1);
+  metrics.job.attempts.inc({ outcome: 'completed' });
+  void snapshots.flush({ ended: 1 });
+  if (Math.random() < 0.5) setImmediate(endJobs);
+  else setTimeout(() => void Promise.resolve().then(endJobs), Math.random() * 3);
 }
 
 /** Counts as a worker in the middle of its jobs does, ten times a second, for as long as it lives. */
