@@ -12,10 +12,11 @@ export function etagOf(stats: BigIntStats): string {
 /** An open file, pinned to the size and modification time it had. */
 export class LocalObject implements StoredObject {
   readonly info: ObjectInfo;
-  readonly path: string;
+  readonly #path: string;
   readonly #handle: FileHandle;
   readonly #count: ((bytes: number) => void) | undefined;
   readonly #size: bigint;
+  #pathTaken = false;
 
   constructor(
     key: string,
@@ -25,10 +26,17 @@ export class LocalObject implements StoredObject {
     count: ((bytes: number) => void) | undefined,
   ) {
     this.info = { key, size: Number(stats.size), etag: etagOf(stats) };
-    this.path = path;
+    this.#path = path;
     this.#handle = handle;
     this.#count = count;
     this.#size = stats.size;
+  }
+
+  /** Who takes the path reads the file by other means: that counts once, as all of its bytes. */
+  get path(): string {
+    if (!this.#pathTaken) this.#count?.(Number(this.#size));
+    this.#pathTaken = true;
+    return this.#path;
   }
 
   async size(): Promise<bigint> {
@@ -36,7 +44,7 @@ export class LocalObject implements StoredObject {
   }
 
   async read(offset: bigint, length: bigint): Promise<Uint8Array> {
-    assertRange(this.path, this.#size, offset, length);
+    assertRange(this.#path, this.#size, offset, length);
     const buffer = Buffer.allocUnsafe(Number(length));
     try {
       let filled = 0;
@@ -56,7 +64,7 @@ export class LocalObject implements StoredObject {
       if (etagOf(now) !== this.info.etag) throw this.#changed();
       return buffer;
     } catch (thrown) {
-      throw localError(thrown, 'read', this.path);
+      throw localError(thrown, 'read', this.#path);
     }
   }
 
@@ -65,7 +73,7 @@ export class LocalObject implements StoredObject {
   }
 
   #changed(): StorageError {
-    return new StorageError(`${this.path} changed while it was being read`, {
+    return new StorageError(`${this.#path} changed while it was being read`, {
       retryable: true,
       reason: 'other',
     });

@@ -9,7 +9,7 @@ export type ObjectInfo = {
 /** An opened object, pinned to one version; fits `ByteSource` by shape. */
 export interface StoredObject {
   readonly info: ObjectInfo;
-  /** Local file behind it, when there is one. */
+  /** Local file behind it, when there is one. Taking it counts as reading all of it: ask only to use it. */
   readonly path?: string;
   size(): Promise<bigint>;
   /**

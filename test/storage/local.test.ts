@@ -52,6 +52,18 @@ test('folder: bytes are counted exactly as read, of a source only', async (t) =>
   }
 });
 
+test('folder: a file that is read by its path counts as read whole, once', async (t) => {
+  const root = await tempFolder(t);
+  await writeFile(join(root, 'a.db3'), '0123456789');
+  const { storage, bytesRead } = storeAt(root);
+  const object = await storage.open('a.db3');
+  t.is(await bytesRead(), 0);
+  t.is(object.path, join(root, 'a.db3'));
+  t.is(object.path, join(root, 'a.db3'));
+  t.is(await bytesRead(), 10);
+  await object.close();
+});
+
 test('folder: a file that grows, shrinks or is rewritten in place after it was opened fails the read', async (t) => {
   const root = await tempFolder(t);
   const path = join(root, 'a');

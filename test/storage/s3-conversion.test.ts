@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import anyTest, { type ExecutionContext } from 'ava';
+import { Registry } from 'prom-client';
+import { datasetConfig } from '../../src/conversion/config.ts';
+import { convertEpisode } from '../../src/conversion/convert.ts';
+import { finalizeDataset } from '../../src/conversion/finalize.ts';
+import type { ConversionContext } from '../../src/conversion/types.ts';
+import { createMetrics } from '../../src/metrics/index.ts';
+import { SourceCache } from '../../src/storage/cache.ts';
+import { openStorage } from '../../src/storage/open.ts';
+import { quiet } from '../helpers/conversion.ts';
+import { demonstration } from '../helpers/demonstration.ts';
+import { startS3Proxy } from '../helpers/s3-proxy.ts';
+import { findVersitygw, findWeed, startVersitygw, startWeed, type S3Server } from '../helpers/s3-server.ts';
+import { sample } from '../helpers/samples.ts';
+import { tempFolder } from './temp-folder.ts';
+
+const versitygw = await findVersitygw();
+const weed = versitygw === undefined ? await findWeed((line) => console.log(line)) : undefined;
+const server: S3Server | undefined =
+  versitygw !== undefined
+    ? await startVersitygw(versitygw)
+    : weed !== undefined
+      ? await startWeed(weed)
+      : undefined;
+anyTest.after.always(() => server?.stop());
+const test = server === undefined ? anyTest.skip : anyTest;
+
+const config = datasetConfig.parse({
+  fps: 30,
+  clock: 'header',
+  features: {
+    'observation.images.cam_high': { topic: '/cam_high/image_raw/compressed', type: 'video' },
+    'observation.state': { topic: '/joint_states', field: 'position', names: 'all' },
+    action: { topic: '/joint_commands', field: 'position', names: 'all' },
+  },
+});
+
+/** A bucket of recordings and one for datasets, each seen through a proxy of its own. */
+async function setUp(t: ExecutionContext, cacheBytes: number) {
+  if (server === undefined) throw new Error('no S3 server');
+  const { settings, bucket } = server;
+  const [source, destination] = [
+    await startS3Proxy(settings.endpoint),
+    await startS3Proxy(settings.endpoint),
+  ];
+  t.teardown(() => Promise.all([source.stop(), destination.stop()]));
+  const registry = new Registry();
+  const metrics = createMetrics(registry);
+  const folder = await tempFolder(t);
+  const base = `s3://${bucket}/${randomUUID()}`;
+  const direct = openStorage(base, { metrics: metrics.storage, role: 'destination', s3: settings });
+  const cache = new SourceCache({
+    folder: join(folder, 'cache'),
+    maxBytes: cacheBytes,
+    metrics: metrics.storage,
+  });
+  const context: ConversionContext = {
+    output: openStorage(`${base}/dataset`, {
+      metrics: metrics.storage,
+      role: 'destination',
+      s3: { ...settings, endpoint: destination.endpoint },
+    }),
+    sources: { s3: { ...settings, endpoint: source.endpoint }, cache },
+    scratch: join(folder, 'scratch'),
+    bufferMaxBytes: 64 * 1024 * 1024,
+    upload: { concurrency: 2, maxAttempts: 3 },
+    metrics,
+    log: quiet,
+    signal: new AbortController().signal,
+  };
+  const convert = (name: string, key: string, slot: number) =>
+    convertEpisode({ source: `${base}/raw/${name}`, config, key, slot, task: 'Pick it up.' }, context);
+  const finalize = (keys: readonly string[]) =>
+    finalizeDataset({ datasetId: 'test', runId: 'r0', config, keys }, context);
+  const read = () => source.seen.reduce((sum, { range, sent }) => sum + (range === undefined ? 0 : sent), 0);
+  return { source, destination, registry, direct, convert, finalize, read };
+}
+
+test('from bucket to bucket: what is counted is what the stores saw, and what lies there', async (t) => {
+  const { destination, registry, direct, convert, finalize, read } = await setUp(t, 0);
+  for (const name of ['a.mcap', 'b.mcap']) {
+    await direct.put(`raw/${name}`, { bytes: await demonstration({ seconds: 2 }) });
+  }
+  await convert('a.mcap', 'a', 0);
+  await convert('b.mcap', 'b', 1);
+  const { episodes } = await finalize(['a', 'b']);
+  t.is(episodes, 2);
+  t.is(await sample(registry, 'roboflow_bytes_read_total', { source: 's3' }), read());
+  t.true(read() > 0);
+  const puts = destination.seen.filter(({ method, status }) => method === 'PUT' && status === 200);
+  const sent = puts.reduce((sum, { received }) => sum + received, 0);
+  t.is(await sample(registry, 'roboflow_upload_bytes_total'), sent);
+  const written = async (type: string) =>
+    sample(registry, 'roboflow_bytes_written_total', { destination: 's3', type });
+  t.is((await written('video')) + (await written('parquet')) + (await written('meta')), sent);
+  const keys = new Map<string, number>();
+  for await (const { key, size } of direct.list('dataset/')) keys.set(key.slice('dataset/'.length), size);
+  t.true(keys.has('meta/info.json'));
+  const stored = (suffix: string) =>
+    [...keys].reduce((sum, [key, size]) => sum + (key.endsWith(suffix) ? size : 0), 0);
+  t.is(await written('video'), stored('.mp4'));
+  t.is(await sample(registry, 'roboflow_pending_uploads'), 0);
+  t.is(await sample(registry, 'roboflow_buffer_usage_bytes'), 0);
+});
+
+test('a second conversion of a cached recording reads nothing from the bucket', async (t) => {
+  const { registry, direct, convert, read } = await setUp(t, 100_000_000);
+  const bytes = await demonstration({ seconds: 2 });
+  await direct.put('raw/a.mcap', { bytes });
+  await convert('a.mcap', 'first', 0);
+  t.is(read(), bytes.length);
+  const hits = await sample(registry, 'roboflow_cache_hit_total');
+  await convert('a.mcap', 'second', 1);
+  t.is(read(), bytes.length);
+  t.is(await sample(registry, 'roboflow_bytes_read_total', { source: 's3' }), bytes.length);
+  t.true((await sample(registry, 'roboflow_cache_hit_total')) > hits);
+  t.is(await sample(registry, 'roboflow_cache_miss_total'), 1);
+});
