@@ -7,6 +7,16 @@ import { isCandidate } from './picture-sampling.ts';
 import { type EncoderOptions, VideoEncoder } from './video.ts';
 import type { VideoSettings } from './types.ts';
 
+/** How depth videos are encoded: HEVC, 12-bit gray, every code kept. */
+export const DEPTH_VIDEO: VideoSettings = {
+  codec: 'hevc',
+  crf: 30,
+  gop: 2,
+  preset: 'ultrafast',
+  pixFmt: 'gray12le',
+  lossless: true,
+};
+
 /** A depth camera that becomes a lossless 12-bit gray video, as lerobot stores depth. */
 export class DepthTrack implements CameraTrack {
   readonly #options: EncoderOptions;
@@ -19,14 +29,7 @@ export class DepthTrack implements CameraTrack {
 
   constructor(options: EncoderOptions) {
     this.#options = options;
-    this.#settings = {
-      codec: 'hevc',
-      crf: 30,
-      gop: options.settings.gop,
-      preset: 'ultrafast',
-      pixFmt: 'gray12le',
-      lossless: true,
-    };
+    this.#settings = { ...DEPTH_VIDEO, gop: options.settings.gop };
     this.#encoder = new VideoEncoder({ ...options, settings: this.#settings, sampled: false });
     this.#pixels = depthPixels(options.feature);
     this.#unit = options.feature.camera?.depthUnit ?? 'mm';

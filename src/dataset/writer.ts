@@ -4,8 +4,9 @@ import type { AlignedFrame, Feature } from '../frame/types.ts';
 import type { VideoMetrics } from '../metrics/video.ts';
 import type { CameraTrack, FinishedCamera } from './camera-track.ts';
 import { isCamera } from './columns.ts';
-import { DepthTrack } from './depth-track.ts';
+import { DEPTH_VIDEO, DepthTrack } from './depth-track.ts';
 import { encoderName } from './encoder-options.ts';
+import { checkEncoder } from './encoders.ts';
 import { findFfmpeg } from './ffmpeg.ts';
 import { ImageTrack } from './image-track.ts';
 import { hashFile } from './local-file.ts';
@@ -65,10 +66,14 @@ export class DatasetWriter {
     });
   }
 
-  /** Opens a writer. Throws `EncodeError` when videos are wanted and there is no FFmpeg. */
+  /** Opens a writer. Throws `EncodeError` when there is no FFmpeg with the encoders that the videos need. */
   static async create(options: DatasetWriterOptions): Promise<DatasetWriter> {
     throwIfAborted(options.signal);
-    if (options.features.some((feature) => feature.dtype === 'video')) await findFfmpeg(options.ffmpeg);
+    const videos = options.features.filter((feature) => feature.dtype === 'video');
+    for (const { camera } of videos) {
+      const settings = camera?.depthUnit === undefined ? options.video : DEPTH_VIDEO;
+      await checkEncoder(settings, options.ffmpeg);
+    }
     const path = join(options.dir, 'staged.parquet');
     const table = await StagedTable.create(path, options.fps, options.features);
     try {

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { Registry } from 'prom-client';
 import sharp from 'sharp';
+import { probeEncoders } from '../../src/dataset/encoders.ts';
 import { DatasetWriter } from '../../src/dataset/writer.ts';
 import type { VideoSettings, Written } from '../../src/dataset/types.ts';
 import { CanceledError, EncodeError, InputError } from '../../src/errors.ts';
@@ -364,18 +365,45 @@ test('an absent encoder program is explained with how to install it', async (t) 
   t.regex(error.message, /not found.*apt-get install ffmpeg/);
 });
 
+test('an encoder the program lacks is refused before the first frame, naming those it has', async (t) => {
+  const error = await t.throwsAsync(encode(t, [], { video: { ...VIDEO, codec: 'no_such_encoder' } }), {
+    instanceOf: EncodeError,
+  });
+  t.regex(error.message, /"no_such_encoder".*has libx264/);
+});
+
 test('an encoder that fails is an EncodeError with its last words', async (t) => {
   const picture = await numberedJpeg(1, 64, 48);
-  const video = { ...VIDEO, codec: 'no_such_encoder' };
-  const error = await t.throwsAsync(
-    encode(
-      t,
-      Array.from({ length: 50 }, () => picture),
-      { video },
-    ),
-    { instanceOf: EncodeError },
-  );
-  t.regex(error.message, /cam_high.*no_such_encoder/);
+  const video = { ...VIDEO, preset: 'warp' };
+  const pictures = Array.from({ length: 50 }, () => picture);
+  const error = await t.throwsAsync(encode(t, pictures, { video }), { instanceOf: EncodeError });
+  t.regex(error.message, /cam_high.*encoder ended with code 1.*warp/);
+});
+
+for (const [codec, preset] of [
+  ['hevc', 'veryfast'],
+  ['av1', '10'],
+  ['libaom-av1', 'any'],
+] as const) {
+  test(`${codec} videos have every frame at its time, and the same bytes each time`, async (t) => {
+    const feature = camera(KEY, 128, 96);
+    const pictures = await Promise.all([1, 2, 3, 4, 5, 6, 7, 8, 9].map((k) => numberedJpeg(k, 128, 96)));
+    const video = { ...VIDEO, codec, preset, crf: 30 };
+    const written = await encode(t, pictures, { feature, video });
+    const name = codec === 'hevc' ? 'hevc' : 'av1';
+    t.like(written.videoInfo[KEY], { 'video.codec': name, 'video.pix_fmt': 'yuv420p', 'video.width': 128 });
+    const again = await encode(t, pictures, { feature, video });
+    t.deepEqual(
+      again.files.map((file) => file.sha256),
+      written.files.map((file) => file.sha256),
+    );
+  });
+}
+
+test('encoders of this machine are tried, and the usual ones work', async (t) => {
+  const probes = await probeEncoders();
+  t.true(probes.find((probe) => probe.encoder === 'libx264')?.works);
+  for (const { works, reason } of probes) t.is(reason === undefined, works);
 });
 
 test('a video that lost frames is an EncodeError naming the camera and the numbers', async (t) => {
