@@ -157,7 +157,10 @@ export class Fleet {
   #receive(slot: Slot, message: ToPrimary): void {
     if (message.type === 'ready') slot.ready = true;
     else if (message.type === 'job-started') slot.jobs.set(message.job.jobId, message.job);
-    else slot.jobs.delete(message.job.jobId);
+    else if (slot.jobs.get(message.job.jobId)?.token === message.job.token) {
+      // With the token, as the end of an earlier try may be told after the next one has begun.
+      slot.jobs.delete(message.job.jobId);
+    }
     this.#lastActivity = Date.now();
     if (slot.jobs.size === 0) slot.idleSince = this.#lastActivity;
   }

@@ -32,8 +32,6 @@ export type ConsumerOptions = ActiveListener & {
   readonly scratch: string;
   readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'upload' | 'metrics'>;
   readonly log: Log;
-  /** Called after an outcome was counted, before the job is announced as ended. */
-  readonly onOutcome?: () => void;
 };
 
 /** Stalls (a pod that vanished) after which a job is given up. */
@@ -270,7 +268,6 @@ export class Consumer {
       const end = { state: parsed.outcome, frames: parsed.frames, seconds: secondsOf(job) };
       countOutcome(metrics.conversion, datasetId, end);
       metrics.job.attempts.inc({ outcome: parsed.outcome });
-      this.#options.onOutcome?.();
     }
     this.#running.end({ queue: jobKinds[kind].queue, jobId: job.id ?? '' });
   }
@@ -293,7 +290,6 @@ export class Consumer {
         const end = { state, frames: 0, seconds: secondsOf(job) } as const;
         countOutcome(metrics.conversion, data.data?.datasetId ?? 'unknown', end);
         metrics.job.attempts.inc({ outcome: state });
-        this.#options.onOutcome?.();
       }
     } catch (thrown) {
       this.#options.log.error({ jobId: job.id, err: toError(thrown) }, 'outcome was not recorded');
