@@ -74,6 +74,7 @@ export const environment = z.object({
   HTTP_PORT: whole({ fallback: 8080, min: 0, max: 65_535, unit: '0 = any free port' }),
   API_TOKEN: z.string().optional(),
   METRICS_ENABLED: flag(true),
+  BOARD_ENABLED: flag(false),
   SOURCE_ROOTS: prefixes,
   DESTINATION_ROOTS: prefixes,
   SCRATCH_DIR: folder('scratch'),

@@ -6,12 +6,14 @@ import type { Log } from '../conversion/types.ts';
 import { version } from '../conversion/version.ts';
 import { InputError, toError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
+import { createBoardRouter } from '../http/board.ts';
 import { createDatasetRouter } from '../http/datasets.ts';
 import { createEventRouter } from '../http/events.ts';
 import { createHealth, healthRouter } from '../http/health.ts';
 import { createJobRouter } from '../http/jobs.ts';
 import { listen } from '../http/listen.ts';
 import { metricsRouter } from '../http/metrics.ts';
+import { createOpenApiRouter } from '../http/openapi.ts';
 import { createScalingRouter } from '../http/scaling.ts';
 import { createLog } from '../log.ts';
 import { ClusterMetrics } from '../metrics/cluster.ts';
@@ -126,6 +128,8 @@ export async function startPrimary(config: Config): Promise<void> {
       createJobRouter(producer),
       createScalingRouter(producer),
       createEventRouter(producer, { signal: stopping.signal }),
+      createOpenApiRouter(version),
+      ...(config.BOARD_ENABLED ? [createBoardRouter(producer)] : []),
       ...(config.METRICS_ENABLED
         ? [
             metricsRouter({

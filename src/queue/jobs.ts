@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { datasetConfig } from '../conversion/config.ts';
+import { configFaults, configJsonSchema, datasetConfig } from '../conversion/config.ts';
 import { InputError } from '../errors.ts';
 
 /**
@@ -37,11 +37,24 @@ export const enqueueOptionsSchema = z.strictObject({
 
 const recordingsSchema = z.array(recordingSchema).min(1).max(100_000);
 
+/** A dataset config in a request: every fault with its place, unknown keys with the nearest known one. */
+export const configSchema = z.unknown().transform((input, ctx): z.output<typeof datasetConfig> => {
+  const faults = configFaults(input);
+  for (const { pointer, detail } of faults) {
+    const path = pointer.split('/').slice(1).map(unescapePointer);
+    ctx.issues.push({ code: 'custom', path, message: detail, input });
+  }
+  return faults.length > 0 ? z.NEVER : datasetConfig.parse(input);
+});
+
+/** JSON Schema of `configSchema`, for the description of the API. */
+export const configDescription = configJsonSchema;
+
 /** Body of `POST /v1/datasets`. */
 export const enqueueRequestSchema = z.strictObject({
   datasetId: datasetIdSchema,
   output: z.string().min(1).max(4096),
-  config: datasetConfig,
+  config: configSchema,
   recordings: recordingsSchema,
   options: enqueueOptionsSchema.prefault({}),
 });
@@ -180,6 +193,10 @@ export function splitPublicJobId(id: string): { datasetId: string; key: string }
   const recording = key.safeParse(id.slice(dot + 1));
   if (dot < 1 || !datasetId.success || !recording.success) return undefined;
   return { datasetId: datasetId.data, key: recording.data };
+}
+
+function unescapePointer(part: string): string {
+  return part.replaceAll('~1', '/').replaceAll('~0', '~');
 }
 
 function decodeSafely(name: string): string {
