@@ -95,6 +95,7 @@ export const environment = z.object({
   LOG_FORMAT: z.enum(['json', 'pretty'], { error: 'expected json or pretty' }).default('json'),
   AWS_ACCESS_KEY_ID: z.string().optional(),
   AWS_SECRET_ACCESS_KEY: z.string().optional(),
+  AWS_SESSION_TOKEN: z.string().optional(),
   AWS_REGION: z.string().default('us-east-1'),
   AWS_ENDPOINT_URL_S3: z.url('expected a URL such as http://127.0.0.1:8333').optional(),
   S3_FORCE_PATH_STYLE: flag(false),
@@ -133,6 +134,7 @@ export function s3Settings(config: Config): S3Settings {
           credentials: {
             accessKeyId: config.AWS_ACCESS_KEY_ID,
             secretAccessKey: config.AWS_SECRET_ACCESS_KEY,
+            ...(config.AWS_SESSION_TOKEN === undefined ? {} : { sessionToken: config.AWS_SESSION_TOKEN }),
           },
         }),
   };
@@ -145,7 +147,8 @@ export function workerSlot(env: Readonly<Record<string, string | undefined>> = p
 
 /** Values that must never reach a log. */
 export function secretsOf(config: Config): string[] {
-  const found = [config.API_TOKEN, config.AWS_SECRET_ACCESS_KEY, passwordOf(config.REDIS_URL)];
+  const { API_TOKEN, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = config;
+  const found = [API_TOKEN, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, passwordOf(config.REDIS_URL)];
   return found.filter((secret): secret is string => secret !== undefined && secret.length >= 4);
 }
 

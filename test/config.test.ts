@@ -1,5 +1,5 @@
 import test from 'ava';
-import { loadConfig } from '../src/config.ts';
+import { loadConfig, s3Settings, secretsOf } from '../src/config.ts';
 
 test('an empty environment gives the documented defaults', (t) => {
   const config = loadConfig({});
@@ -39,4 +39,16 @@ test('roots are split, trimmed and kept in order', (t) => {
     'file:///data/',
     's3://raw/',
   ]);
+});
+
+test('a temporary key comes with its session token, and neither secret may be logged', (t) => {
+  const key = { AWS_ACCESS_KEY_ID: 'key', AWS_SECRET_ACCESS_KEY: 'secret' };
+  t.deepEqual(s3Settings(loadConfig({ ...key, AWS_SESSION_TOKEN: 'token' })).credentials, {
+    accessKeyId: 'key',
+    secretAccessKey: 'secret',
+    sessionToken: 'token',
+  });
+  t.false('sessionToken' in (s3Settings(loadConfig(key)).credentials ?? {}));
+  t.is(s3Settings(loadConfig({ AWS_ACCESS_KEY_ID: 'key' })).credentials, undefined);
+  t.deepEqual(secretsOf(loadConfig({ ...key, AWS_SESSION_TOKEN: 'token' })), ['secret', 'token']);
 });

@@ -78,6 +78,7 @@ async function create(settings: S3Settings): Promise<Connection> {
   const { endpoint, region, forcePathStyle, credentials, idleTimeoutMs = 30_000 } = settings;
   const config: S3ClientConfig = {
     maxAttempts: 1,
+    followRegionRedirects: true,
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: {
