@@ -2,11 +2,14 @@ import { rm } from 'node:fs/promises';
 import { INFO_PATH, manifestPath } from '../dataset/layout.ts';
 import { finalizeDataset as packDataset } from '../dataset/finalize.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
-import { InputError } from '../errors.ts';
+import { CanceledError, InputError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
 import { UploadCoordinator } from '../storage/coordinator.ts';
 import { readManifest } from './manifests.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult } from './types.ts';
+
+/** Nobody comes back to an attempt of yesterday. */
+const LEFT_OVER_MS = 24 * 60 * 60 * 1000;
 
 /**
  * Makes the dataset of the recordings whose manifests lie in the store, in the order given, and publishes
@@ -39,8 +42,20 @@ export async function finalizeDataset(
       },
       remove: (path) => output.remove(path, { signal }),
     });
+    await sweep(context);
     return { episodes, frames, tasks };
   });
+}
+
+/** Temporary files and unfinished uploads of attempts that died more than a day ago; not being able to is no failure. */
+async function sweep({ output, signal, log }: FinalizeContext): Promise<void> {
+  try {
+    const removed = await output.sweep('', { olderThanMs: LEFT_OVER_MS, signal });
+    if (removed > 0) log.info({ removed }, 'removed what dead attempts left in the store');
+  } catch (thrown) {
+    if (thrown instanceof CanceledError) throw thrown;
+    log.warn({ err: thrown }, 'cannot remove what dead attempts left in the store');
+  }
 }
 
 async function* manifestsOf(
