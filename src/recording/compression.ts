@@ -1,12 +1,19 @@
 import { crc32 } from 'node:zlib';
+import type { DecompressHandlers } from '@mcap/core';
 import { loadDecompressHandlers } from '@mcap/support';
 import { InputError, toError } from '../errors.ts';
+import { expandCutLz4, expandLz4 } from './lz4.ts';
+import { expandCutZstd } from './zstd.ts';
 
 /** Turns the compressed records of one chunk into `size` bytes; throws `InputError` when they are damaged. */
 export type Decompress = (compression: string, data: Uint8Array, size: number, where: string) => Uint8Array;
 
-/** A chunk that expands beyond this is refused: recorders write 1–100 MB. */
-const MAX_CHUNK_BYTES = 1 << 29; // 512 MiB
+/**
+ * A chunk that expands beyond this is refused: recorders write 1–100 MB, and those that expand far are small.
+ */
+const MAX_CHUNK_BYTES = 1 << 28; // 256 MiB
+const FREE_BYTES = 1 << 26; // 64 MiB
+const FREE_RATIO = 256;
 
 /**
  * What a format can reach at most: lz4 one byte for 255; zstd 128 KiB in a block of four bytes; bz2 900 kB in
@@ -15,9 +22,15 @@ const MAX_CHUNK_BYTES = 1 << 29; // 512 MiB
 const MAX_RATIO: Readonly<Record<string, number>> = { lz4: 255, zstd: 32_768, bz2: 25_000 };
 const RATIO_SLACK = 1 << 17;
 
-/** Loads the wasm decompressors (once per process) for the chunk compressions of MCAP and ROS 1 bags. */
+/**
+ * Loads the decompressors (once per process) for the chunk compressions of MCAP and ROS 1 bags. The wasm ones serve
+ * zstd and bz2; that of lz4 keeps a context which one damaged frame spoils for every later one, so it is ours.
+ */
 export async function loadDecompress(): Promise<Decompress> {
-  const handlers = await loadDecompressHandlers();
+  const handlers: DecompressHandlers = {
+    ...(await loadDecompressHandlers()),
+    lz4: (data, size) => expandLz4(data, Number(size)),
+  };
   return (compression, data, size, where) => {
     if (compression === '' || compression === 'none') {
       if (data.byteLength !== size) {
@@ -32,12 +45,7 @@ export async function loadDecompress(): Promise<Decompress> {
       );
     }
     if (size === 0 && data.byteLength === 0) return data;
-    const ratio = MAX_RATIO[compression] ?? 1;
-    if (size > MAX_CHUNK_BYTES || size > data.byteLength * ratio + RATIO_SLACK) {
-      throw new InputError(
-        `${where}: ${data.byteLength} bytes of ${compression} cannot hold the declared ${size} bytes`,
-      );
-    }
+    checkDeclared(compression, data, size, where);
     let result: Uint8Array;
     try {
       result = handler(data, BigInt(size));
@@ -53,6 +61,33 @@ export async function loadDecompress(): Promise<Decompress> {
     }
     return result;
   };
+}
+
+/**
+ * What is whole in the records of a chunk that the file ends inside of; `size` is what it would expand to. Nothing
+ * for bz2, whose blocks are as large as chunks.
+ */
+export function decompressCut(
+  compression: string,
+  data: Uint8Array,
+  size: number,
+  where: string,
+): Uint8Array {
+  if (compression === '' || compression === 'none') return data;
+  checkDeclared(compression, data, size, where);
+  if (compression === 'lz4') return expandCutLz4(data, size);
+  if (compression === 'zstd') return expandCutZstd(data, size);
+  return new Uint8Array(0);
+}
+
+/** Refuses a declared size that cannot be true, or that only a bomb has. */
+function checkDeclared(compression: string, data: Uint8Array, size: number, where: string): void {
+  const possible = data.byteLength * (MAX_RATIO[compression] ?? 1) + RATIO_SLACK;
+  const likely = data.byteLength * FREE_RATIO + FREE_BYTES;
+  if (size <= Math.min(possible, likely, MAX_CHUNK_BYTES)) return;
+  throw new InputError(
+    `${where}: ${data.byteLength} bytes of ${compression} are not let expand to the declared ${size} bytes`,
+  );
 }
 
 /** Checks a CRC-32 as MCAP stores them; 0 means none was written. */

@@ -214,7 +214,7 @@ export class Db3Recording implements Recording {
         }
       }
     } finally {
-      statement.finalize();
+      release(statement);
     }
   }
 
@@ -250,6 +250,15 @@ export class Db3Recording implements Recording {
     if (!this.#recover || !(error instanceof InputError)) throw error;
     const what = `${error.message}; ${consequence}`;
     if (!this.losses.some((loss) => loss.what === what)) this.losses.push({ what });
+  }
+}
+
+/** Finalizing repeats the error of the last step, which was reported when it happened. */
+function release(statement: sqlite.Statement): void {
+  try {
+    statement.finalize();
+  } catch (thrown) {
+    if (!(thrown instanceof sqlite.SQLite3Error)) throw thrown;
   }
 }
 

@@ -2,7 +2,7 @@ import { InputError } from '../errors.ts';
 import type { Block, BlockContent, Entry } from './blocks.ts';
 import { addToRange } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
-import { checkCrc } from './compression.ts';
+import { checkCrc, decompressCut } from './compression.ts';
 import type { Decompress } from './compression.ts';
 import {
   MESSAGE_HEAD,
@@ -41,12 +41,12 @@ export function recordsOf(block: McapBlock, bytes: Uint8Array, decompress: Decom
   const head = parseChunkHead(body);
   const end = head.recordsAt + head.recordsLength;
   if (end > body.byteLength) {
-    if (block.kind !== 'cut' || (head.compression !== '' && head.compression !== 'none')) {
-      throw new InputError(
-        `${where}: expected ${head.recordsLength} bytes of records, found ${body.byteLength - head.recordsAt}`,
-      );
+    if (block.kind === 'cut') {
+      return decompressCut(head.compression, body.subarray(head.recordsAt), head.uncompressedSize, where);
     }
-    return body.subarray(head.recordsAt);
+    throw new InputError(
+      `${where}: expected ${head.recordsLength} bytes of records, found ${body.byteLength - head.recordsAt}`,
+    );
   }
   const data = decompress(head.compression, body.subarray(head.recordsAt, end), head.uncompressedSize, where);
   checkCrc(data, head.uncompressedCrc, where);

@@ -13,6 +13,7 @@ import {
   parseMetadata,
   recordHeadAt,
 } from './mcap-records.ts';
+import { findMcapChunk } from './resync.ts';
 import type { Loss, Recording, TopicRange } from './types.ts';
 import type { Window } from './window.ts';
 
@@ -81,6 +82,12 @@ class Walk {
       const end = at + RECORD_HEAD + length;
       if (opcode === 0 || end > to) {
         await this.#finishChunk();
+        const next = this.#options.recover ? await findMcapChunk(this.#window, at + 1, to) : undefined;
+        if (next !== undefined) {
+          this.#lose(`no record can be read from byte ${at} to the chunk at byte ${next}`, next - at);
+          at = next;
+          continue;
+        }
         await this.#cut(at, to, opcode);
         break;
       }

@@ -2,6 +2,7 @@ import { InputError } from '../errors.ts';
 import type { Block, BlockContent, Entry } from './blocks.ts';
 import { addToRange } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
+import { decompressCut } from './compression.ts';
 import type { Decompress } from './compression.ts';
 import { BAG_OP, bagRecordAt, bagTime, channelOf, fieldCursor } from './rosbag1-records.ts';
 import type { BagRecord } from './rosbag1-records.ts';
@@ -22,13 +23,14 @@ export function bagRecordsOf(block: BagBlock, bytes: Uint8Array, decompress: Dec
   }
   const data = bytes.subarray(record.dataAt, record.dataAt + record.dataLength);
   const compression = new TextDecoder().decode(record.fields.get('compression'));
+  const size = fieldCursor(record, 'size').u32();
   if (data.byteLength < record.dataLength) {
-    if (block.cut && compression === 'none') return data;
+    if (block.cut) return decompressCut(compression, data, size, where);
     throw new InputError(
       `${where}: expected ${record.dataLength} bytes, found ${data.byteLength}: it is cut off`,
     );
   }
-  return decompress(compression, data, fieldCursor(record, 'size').u32(), where);
+  return decompress(compression, data, size, where);
 }
 
 /** The messages in a chunk's records; `channels` by connection. */

@@ -3,6 +3,7 @@ import { checkBlockLength } from './blocks.ts';
 import { spanOf } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
 import type { Decompress } from './compression.ts';
+import { findBagChunk } from './resync.ts';
 import { bagRecordsOf, learnFromBag } from './rosbag1-chunk.ts';
 import type { BagBlock } from './rosbag1-chunk.ts';
 import {
@@ -149,6 +150,15 @@ class BagWalk {
       const record = await this.#record(at);
       const end = record && at + record.dataAt + record.dataLength;
       if (!record || end === undefined || end > this.#window.size) {
+        const next = await findBagChunk(this.#window, at + 1, this.#window.size);
+        if (next !== undefined) {
+          losses.push({
+            what: `no record can be read from byte ${at} to the chunk at byte ${next}`,
+            bytes: next - at,
+          });
+          at = next;
+          continue;
+        }
         const what = `the file ends inside the record at byte ${at}`;
         const kept = record?.op === BAG_OP.chunk && (await this.#cut(at));
         losses.push({

@@ -11,9 +11,9 @@ const PIECE = 256 << 10; // 256 KiB
 /** A decoder keeps the window in memory: zstd itself refuses more than 128 MiB unless told otherwise. */
 const MAX_WINDOW = 128 << 20;
 
-/** Expanding further than this is a bomb, not a recording: real ones reach 20, still simulated pictures 1000. */
-const MAX_RATIO = 2000;
-const RATIO_SLACK = 256 << 20; // 256 MiB
+/** Expanding further than this is a bomb, not a recording: real ones reach 20, pictures that stand still some hundreds. */
+const MAX_RATIO = 1000;
+const RATIO_SLACK = 64 << 20; // 64 MiB
 
 /**
  * Decompresses a file that is compressed as a whole into a spooled one. A damaged or cut stream gives what came
@@ -108,6 +108,25 @@ export function expandMessage(data: Uint8Array): Uint8Array {
   });
   decode(() => stream.push(data, true));
   return Buffer.concat(parts);
+}
+
+/** What a frame that is cut off still holds, at most `size` bytes: its whole blocks. */
+export function expandCutZstd(data: Uint8Array, size: number): Uint8Array {
+  const out = new Uint8Array(size);
+  let length = 0;
+  try {
+    checkFrame(data, 'a chunk');
+    const stream = new ZstdStream((bytes) => {
+      if (length + bytes.byteLength > size)
+        throw new InputError(`a chunk expands to more than ${size} bytes`);
+      out.set(bytes, length);
+      length += bytes.byteLength;
+    });
+    decode(() => stream.push(data));
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+  }
+  return out.subarray(0, length);
 }
 
 /** Checks the head of a zstd frame (RFC 8878, 3.1.1.1) before a decoder allocates what it asks for. */

@@ -147,6 +147,6 @@ class Parts {
   }
 
   bytes(): Uint8Array {
-    return Buffer.concat(this.#parts);
+    return new Uint8Array(Buffer.concat(this.#parts));
   }
 }

@@ -173,7 +173,7 @@ export async function mcapOf(options: BuildOptions): Promise<Uint8Array> {
     await writer.addMetadata({ name, metadata: new Map(Object.entries(entries)) });
   }
   await writer.end();
-  return Buffer.concat(parts);
+  return new Uint8Array(Buffer.concat(parts));
 }
 
 function compressorOf(

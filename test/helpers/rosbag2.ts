@@ -56,7 +56,7 @@ export async function rosbag2Of(options: Rosbag2Options): Promise<Record<string,
     ros_distro: 'humble',
   };
   options.info?.(info);
-  files['metadata.yaml'] = Buffer.from(stringify({ rosbag2_bagfile_information: info }));
+  files['metadata.yaml'] = new TextEncoder().encode(stringify({ rosbag2_bagfile_information: info }));
   return files;
 }
 
@@ -127,7 +127,7 @@ async function databaseOf(options: Rosbag2Options, rows: readonly Row[]): Promis
   }
   const bytes = await readFile(path);
   await rm(folder, { recursive: true });
-  return bytes;
+  return new Uint8Array(bytes);
 }
 
 function ros2Name(type: string | undefined): string {

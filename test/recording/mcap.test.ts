@@ -162,13 +162,32 @@ test('a file cut anywhere gives a prefix of each chunk that is whole, and says w
   }
 });
 
-test('the whole messages of a chunk that is cut off are kept', async (t) => {
-  const bytes = await demonstration({ seconds: 1, compression: 'none', chunkSize: 64 << 20 });
-  const cut = bytes.slice(0, bytes.byteLength >> 1);
-  const recording = await openRecording(memoryFiles(cut));
+for (const compression of ['none', 'lz4', 'zstd'] as const) {
+  test(`the whole messages of a ${compression} chunk that is cut off are kept`, async (t) => {
+    const bytes = await demonstration({ seconds: 4, jointRate: 300, compression, chunkSize: 64 << 20 });
+    const whole = await reference(bytes);
+    const recording = await openRecording(memoryFiles(bytes.slice(0, bytes.byteLength >> 1)));
+    const found = (await all(recording)).map(line);
+    t.true(found.length > whole.length / 4, `${found.length} of ${whole.length} messages`);
+    t.deepEqual(found, whole.slice(0, found.length));
+    t.regex(recording.losses[0]?.what ?? '', /its whole messages are kept/);
+    await recording.close();
+  });
+}
+
+test('after damage in the middle the reading goes on at the next whole chunk', async (t) => {
+  const bytes = await demonstration({ seconds: 2, chunkSize: 4 << 10, compression: 'lz4' });
+  const whole = (await reference(bytes)).length;
+  const at = Math.floor(bytes.byteLength * 0.3);
+  const gap = new Uint8Array([...bytes.subarray(0, at), ...bytes.subarray(at + 100, bytes.byteLength - 40)]);
+  const recording = await openRecording(memoryFiles(gap));
   const found = await all(recording);
-  t.true(found.length > 80, `${found.length} messages`);
-  t.regex(recording.losses[0]?.what ?? '', /its whole messages are kept/);
+  t.true(found.length > whole * 0.8 && found.length < whole, `${found.length} of ${whole} messages`);
+  t.true(recording.endTime > START + 1_900_000_000n);
+  t.regex(
+    recording.losses.map(({ what }) => what).join('\n'),
+    /no record can be read from byte \d+ to the chunk at byte \d+/,
+  );
   await recording.close();
 });
 
