@@ -5,6 +5,7 @@ import { type CliContext, UsageError } from './cli/context.ts';
 import { convertCommand } from './cli/convert.ts';
 import { enqueueCommand } from './cli/enqueue.ts';
 import { inspectCommand } from './cli/inspect.ts';
+import { reportCommand } from './cli/report.ts';
 import { settings } from './cli/settings.ts';
 import { startCommand } from './cli/start.ts';
 import { statusCommand } from './cli/status.ts';
@@ -45,6 +46,7 @@ async function main(): Promise<void> {
     retryCommand(context),
     inspectCommand(context),
     verifyCommand(context),
+    reportCommand(context),
   ];
   for (const command of commands) program.addCommand(command);
   for (const command of [program, ...commands]) command.exitOverride();

@@ -10,6 +10,7 @@ import { EncodeError, InputError, throwIfAborted } from '../errors.ts';
 import type { Feature } from '../frame/types.ts';
 import { type Releaser, withReleasers } from '../releasers.ts';
 import type { Storage, StoredObject } from '../storage/types.ts';
+import { manifestKeys } from './ledger.ts';
 import { readManifest } from './manifests.ts';
 import { episodePage, type SheetFrame } from './report.ts';
 
@@ -58,6 +59,33 @@ export async function reportEpisode(request: ReportRequest): Promise<string> {
     }
     return episodePage({ manifest, episode, rows: table.rows, frames });
   });
+}
+
+/**
+ * Where an episode of a dataset comes from: its recording's ledger key, and its position in there. Episodes are counted
+ * in the order of the dataset. Throws `InputError` when there is no such episode, or no ledger.
+ */
+export async function findEpisode(
+  storage: Storage,
+  number: number,
+  signal: AbortSignal,
+): Promise<{ readonly key: string; readonly episode: number }> {
+  const found: { key: string; slot: number; episodes: number }[] = [];
+  for (const key of await manifestKeys(storage, signal)) {
+    const manifest = await readManifest(storage, key, signal);
+    if (manifest) found.push({ key, slot: manifest.slot, episodes: manifest.episodes.length });
+  }
+  if (found.length === 0) {
+    throw new InputError(
+      `${storage.url} has no converted recordings: reports are made from the files under .roboflow/`,
+    );
+  }
+  let first = 0;
+  for (const { key, episodes } of found.toSorted((a, b) => a.slot - b.slot)) {
+    if (number < first + episodes) return { key, episode: number - first };
+    first += episodes;
+  }
+  throw new InputError(`expected an episode from 0 to ${first - 1} of ${storage.url}, found ${number}`);
 }
 
 /** Frame numbers spread evenly over an episode, its first and last included. */

@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { Registry } from 'prom-client';
@@ -17,6 +18,7 @@ import { quiet, temporaryFolder } from '../helpers/conversion.ts';
 import { demonstration, numberIn } from '../helpers/demonstration.ts';
 
 const run = promisify(execFile);
+const program = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 
 const config = {
   fps: 30,
@@ -107,6 +109,22 @@ test('a report shows the frames, curves and alignment of an episode in one page 
   await t.throwsAsync(reportEpisode({ ...request, episode: 1 }), {
     name: 'InputError',
     message: /expected an episode from 0 to 0/,
+  });
+});
+
+test('the command writes the page of an episode, found by its number or by its manifest', async (t) => {
+  const { request, page } = await reported();
+  const place = await temporaryFolder(t);
+  const dataset = fileURLToPath(request.storage.url);
+  const cli = (...args: string[]) => run(process.execPath, [program, 'report', ...args], { cwd: place });
+  t.is((await cli(dataset)).stdout, `${join(place, 'episode-0.html')}\n`);
+  t.is(await readFile(join(place, 'episode-0.html'), 'utf8'), page);
+  const manifest = join(dataset, '.roboflow/episodes/episode.json');
+  const { stdout } = await cli(manifest, '--out', 'other.html', '--pictures', '2', '--json');
+  t.deepEqual(JSON.parse(stdout), { path: join(place, 'other.html'), key: 'episode', episode: 0 });
+  t.is((await readFile(join(place, 'other.html'), 'utf8')).match(/<img /g)?.length, 4);
+  await t.throwsAsync(cli(dataset, '--episode', '1'), {
+    message: /expected an episode from 0 to 0 of file:/,
   });
 });
 
