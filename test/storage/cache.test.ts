@@ -215,7 +215,7 @@ test('a process killed while it fetches holds nobody up, and what it left is rem
   const startedAt = Date.now();
   const object = await set.take(set.newCache(), 0);
   t.true(set.contents[0]?.equals(await all(object)));
-  t.true(Date.now() - startedAt < 10_000);
+  t.true(Date.now() - startedAt < 20_000, 'long before a lock grows stale');
   t.deepEqual(await readdir(join(set.folder, 'partial')), []);
   await object?.close();
 });

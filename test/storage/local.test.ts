@@ -216,7 +216,7 @@ test('folder: the lock of a process that died does not hold up a conditional wri
   t.is((await readdir(root)).length, 2);
   const startedAt = Date.now();
   ({ etag } = await storage.put('dataset.json', text('1'), { ifMatch: etag }));
-  t.true(Date.now() - startedAt < 5_000);
+  t.true(Date.now() - startedAt < 20_000, 'long before a lock grows stale');
   t.is((await storage.head('dataset.json'))?.etag, etag);
   t.deepEqual(await readdir(root), ['dataset.json']);
 });

@@ -12,18 +12,11 @@ import { expandSources } from '../../src/storage/expand-sources.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { openRecordingFiles } from '../../src/storage/recording-files.ts';
 import { startS3Proxy } from '../helpers/s3-proxy.ts';
-import { findVersitygw, findWeed, startVersitygw, startWeed, type S3Server } from '../helpers/s3-server.ts';
+import { startAnyS3Server } from '../helpers/s3-server.ts';
 import { sample } from '../helpers/samples.ts';
 import { tempFolder } from './temp-folder.ts';
 
-const versitygw = await findVersitygw();
-const weed = versitygw === undefined ? await findWeed((line) => console.log(line)) : undefined;
-const server: S3Server | undefined =
-  versitygw !== undefined
-    ? await startVersitygw(versitygw)
-    : weed !== undefined
-      ? await startWeed(weed)
-      : undefined;
+const server = await startAnyS3Server();
 anyTest.after.always(() => server?.stop());
 const test = server === undefined ? anyTest.skip : anyTest;
 

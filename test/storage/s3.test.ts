@@ -3,15 +3,10 @@ import test from 'ava';
 import { Registry } from 'prom-client';
 import { createStorageMetrics } from '../../src/metrics/storage.ts';
 import { openStorage } from '../../src/storage/open.ts';
-import { findVersitygw, findWeed, startVersitygw, startWeed, type S3Server } from '../helpers/s3-server.ts';
+import { s3Servers } from '../helpers/s3-server.ts';
 import { storageContract } from './contract.ts';
 
-const weed = await findWeed((line) => console.log(line));
-const versitygw = await findVersitygw();
-const starters: (() => Promise<S3Server>)[] = [];
-if (weed !== undefined) starters.push(() => startWeed(weed));
-if (versitygw !== undefined) starters.push(() => startVersitygw(versitygw));
-const servers = await Promise.all(starters.map((start) => start()));
+const servers = await Promise.all((await s3Servers()).map((start) => start()));
 test.after.always(() => Promise.all(servers.map((server) => server.stop())));
 
 for (const server of servers) {
