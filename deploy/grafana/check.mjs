@@ -11,8 +11,9 @@ import { SetupError, fail, projectRoot, say } from '../local/steps.mjs';
 
 /**
  * `npm run dashboards:check`: runs the real service on the demo's recordings while a real Prometheus scrapes it every
- * second, then asks that Prometheus every query of every panel and every rule. Fails when one gives no data or an error.
- * The same answers are drawn to `demo/dashboards/`.
+ * second, and meanwhile kills five workers and stops one for a while. Then asks that Prometheus every query of every
+ * panel and every rule. Fails when one gives no data or an error, when a metric was never fed, or when the deaths show in
+ * the numbers. The same answers are drawn to `demo/dashboards/`.
  */
 
 const SECONDS = 75;
@@ -27,12 +28,12 @@ async function main(release) {
     throw new SetupError('This check needs Prometheus (Debian: apt install prometheus).');
   const { writeDemoRecordings } = await compiled('local/demo-recordings.js');
   const { prometheusApi } = await compiled('grafana/prometheus-api.js');
-  const { evaluateDashboards } = await compiled('grafana/evaluate.js');
+  const { evaluateDashboards, readTruth, unfedMetrics } = await compiled('grafana/evaluate.js');
 
   mkdirSync(join(work, 'recordings'));
   const recordings = await writeDemoRecordings(join(work, 'recordings'));
   const damaged = join(work, 'recordings', 'damaged.mcap');
-  writeFileSync(damaged, readFileSync(recordings[0].path).subarray(0, 20));
+  writeFileSync(damaged, readFileSync(recordings[0]).subarray(0, 20));
   const redis = await startRedis();
   release(redis.stop);
   const service = await startService(redis, release);
@@ -44,8 +45,15 @@ async function main(release) {
   const api = prometheusApi(prometheus);
   say(`the service runs at ${service.url}, Prometheus at ${prometheus}; ${SECONDS} s of batches …`);
 
+  // Prometheus takes some seconds to look at a new target; what is counted before is no increase to it
+  await until('the first scrape', async () => {
+    const [up] = await api.instant('up == 1', Date.now() / 1000);
+    if (!up) throw new Error('not scraped yet');
+  });
   const start = Date.now() / 1000;
-  await runBatches(service, recordings, damaged, start + SECONDS);
+  const trouble = makeTrouble(service, start + SECONDS);
+  const counted = await runBatches(service, recordings, damaged, start + SECONDS);
+  const kills = await trouble;
   // rules are evaluated every 5 s, rates look back 5 s
   await pause(6000);
   const window = { start, end: Date.now() / 1000, step: 1 };
@@ -62,9 +70,15 @@ async function main(release) {
   for (const rule of rules) {
     if (rule.health !== 'ok') faults.push(`rule ${rule.name} is ${rule.health}: ${rule.lastError}`);
   }
-  const [up] = await api.instant(`avg_over_time(up[${Math.floor(window.end - start)}s])`, window.end);
-  if (up?.points[0]?.[1] !== 1)
-    faults.push(`expected every scrape to succeed, found up = ${up?.points[0]?.[1]}`);
+  for (const name of await unfedMetrics(api, window)) faults.push(`${name} was never fed`);
+  const truth = await readTruth(api, window);
+  say(
+    `${kills} workers killed, one stopped; of ${counted.episodes} episodes tried Prometheus counts ${truth.episodes.last} ` +
+      `(increase ${truth.episodes.increase.toFixed(1)}), of ${counted.rows} rows ${truth.rows.last} ` +
+      `(increase ${truth.rows.increase.toFixed(0)}); ${truth.resets.length} counters fell, ${truth.failedScrapes} failed scrapes, ` +
+      `the slowest took ${(truth.slowestScrapeSeconds * 1000).toFixed(0)} ms`,
+  );
+  faults.push(...spoilt(truth, counted));
   await draw(boards, window);
 
   const panels = boards.reduce(
@@ -76,6 +90,42 @@ async function main(release) {
   say(`pictures: ${relative(process.cwd(), pictures) || '.'}`);
   if (faults.length > 0) throw new SetupError(`${faults.length} faults:\n  ${faults.join('\n  ')}`);
   say('every panel shows data and every rule evaluates');
+}
+
+/** What deaths must not do to the numbers. */
+function spoilt(truth, counted) {
+  const faults = [];
+  const off = (increase, value) => Math.abs(increase - value) > 0.03 * value;
+  if (truth.failedScrapes > 0) faults.push(`expected every scrape to succeed, ${truth.failedScrapes} failed`);
+  for (const name of truth.resets) faults.push(`${name} fell`);
+  if (truth.slowestScrapeSeconds > 0.9) faults.push(`a scrape took ${truth.slowestScrapeSeconds} s`);
+  for (const what of ['episodes', 'rows']) {
+    const { increase, last } = truth[what];
+    if (last !== counted[what]) faults.push(`${what}: expected ${counted[what]}, counted ${last}`);
+    if (off(increase, counted[what]))
+      faults.push(`${what}: increase() gives ${increase} instead of ${counted[what]}`);
+  }
+  return faults;
+}
+
+/** Kills a worker every few seconds, five in all, and stops one for 4 s in between; resolves with the kills. */
+async function makeTrouble(service, until) {
+  const every = Math.max(0, until * 1000 - Date.now() - 15_000) / 6;
+  let kills = 0;
+  for (let round = 0; round < 6; round++) {
+    await pause(every);
+    const pids = service.workers();
+    const pid = pids[round % pids.length];
+    if (round === 3) {
+      process.kill(pid, 'SIGSTOP');
+      await pause(4000);
+      process.kill(pid, 'SIGCONT');
+    } else {
+      process.kill(pid, 'SIGKILL');
+      kills++;
+    }
+  }
+  return kills;
 }
 
 async function startService(redis, release) {
@@ -122,7 +172,17 @@ async function startService(redis, release) {
       throw new SetupError(`the service ended:\n${readFileSync(log, 'utf8').slice(-3000)}`);
     return await request('GET', '/readyz');
   });
-  return { url, port, request };
+  /** Pids of the newest worker of each slot, as the log has them. */
+  const workers = () => {
+    const slots = new Map();
+    for (const line of readFileSync(log, 'utf8').split('\n')) {
+      if (!line.includes('"worker ready"')) continue;
+      const { pid, worker } = JSON.parse(line);
+      slots.set(worker, pid);
+    }
+    return [...slots.values()];
+  };
+  return { url, port, request, workers };
 }
 
 async function startPrometheus(program, service, release) {
@@ -153,14 +213,18 @@ async function startPrometheus(program, service, release) {
   return url;
 }
 
-/** Datasets one after the other until the time is over; the third has a recording that cannot be read. */
+/**
+ * Datasets one after the other until the time is over; the third has a recording that cannot be read. Resolves with what
+ * the API counted.
+ */
 async function runBatches(service, recordings, damaged, until) {
+  const counted = { episodes: 0, rows: 0 };
   const { parse } = await import('yaml');
   const config = parse(readFileSync(join(projectRoot, 'deploy', 'local', 'demo.yaml'), 'utf8'));
   for (let batch = 1; Date.now() / 1000 < until; batch++) {
     const id = `batch-${batch}`;
-    const sources = recordings.map(({ path, task }) => ({ source: pathToFileURL(path).href, task }));
-    if (batch === 3) sources.push({ source: pathToFileURL(damaged).href, task: 'Nothing.' });
+    const sources = recordings.map((path) => ({ source: pathToFileURL(path).href }));
+    if (batch === 3) sources.push({ source: pathToFileURL(damaged).href });
     await service.request('POST', '/v1/datasets', {
       datasetId: id,
       output: pathToFileURL(join(work, 'datasets', id)).href,
@@ -168,14 +232,17 @@ async function runBatches(service, recordings, damaged, until) {
       recordings: sources,
     });
     for (;;) {
-      const { state } = await service.request('GET', `/v1/datasets/${id}`);
+      const { state, episodes, frames } = await service.request('GET', `/v1/datasets/${id}`);
       if (['completed', 'partial', 'failed', 'cancelled'].includes(state)) {
         if (state !== (batch === 3 ? 'partial' : 'completed')) throw new Error(`dataset ${id} is ${state}`);
+        counted.episodes += episodes.completed + episodes.failed;
+        counted.rows += frames;
         break;
       }
       await pause(250);
     }
   }
+  return counted;
 }
 
 async function draw(boards, window) {

@@ -1,3 +1,5 @@
+import { catalogue } from '../../src/metrics/catalogue.ts';
+import type { MetricDefinition } from '../../src/metrics/definition.ts';
 import { dashboards } from './dashboards.ts';
 import type { PanelSpec } from './panel.ts';
 import type { PrometheusApi, Series } from './prometheus-api.ts';
@@ -68,4 +70,78 @@ function nameOf(legend: string, labels: Readonly<Record<string, string>>): strin
       .join(' ');
   }
   return legend.replaceAll(/\{\{(\w+)\}\}/g, (_, label: string) => labels[label] ?? '');
+}
+
+/** Metrics that stay 0 when all is well: a run in which they do not move says nothing against them. */
+const QUIET: ReadonlySet<string> = new Set(
+  [
+    catalogue.uploadRetries,
+    catalogue.cacheHit,
+    catalogue.cacheMiss,
+    catalogue.framesHeld,
+    catalogue.framesInterpolated,
+    catalogue.framesDropped,
+    catalogue.samplesLate,
+    catalogue.decodeErrors,
+    catalogue.jobsStalled,
+    catalogue.jobLockLost,
+    catalogue.queueOldestWaiting,
+    catalogue.queuePaused,
+    catalogue.clusterErrors,
+    catalogue.labelOverflow,
+  ].map(({ name }) => name),
+);
+
+/** Metrics of the catalogue that nothing fed during the window, although a run with some deaths should have. */
+export async function unfedMetrics(api: PrometheusApi, { start, end }: Window): Promise<string[]> {
+  const unfed: string[] = [];
+  const definitions: readonly MetricDefinition[] = Object.values(catalogue);
+  for (const { name, type } of definitions) {
+    if (QUIET.has(name)) continue;
+    const series = type === 'histogram' ? `${name}_count` : name;
+    const [sum] = await api.instant(`sum(max_over_time(${series}[${Math.ceil(end - start)}s]))`, end);
+    if (!((sum?.points[0]?.[1] ?? 0) > 0)) unfed.push(name);
+  }
+  return unfed;
+}
+
+/** What a run with deaths did to the numbers, as Prometheus saw it. */
+export type Truth = {
+  /** Scrapes that failed, and counters that fell. */
+  readonly failedScrapes: number;
+  /** Names of counters and parts of histograms that fell. */
+  readonly resets: readonly string[];
+  readonly slowestScrapeSeconds: number;
+  /** Growth of episodes that were tried, and of rows, by `increase()` and by the last value. */
+  readonly episodes: { readonly increase: number; readonly last: number };
+  readonly rows: { readonly increase: number; readonly last: number };
+};
+
+/** Asks for everything that deaths could have spoilt. */
+export async function readTruth(api: PrometheusApi, { start, end }: Window): Promise<Truth> {
+  const range = `${Math.ceil(end - start)}s`;
+  const value = async (expr: string): Promise<number> => {
+    const [series] = await api.instant(expr, end);
+    return series?.points[0]?.[1] ?? Number.NaN;
+  };
+  const growth = async (series: string) => ({
+    increase: await value(`sum(increase(${series}[${range}]))`),
+    last: await value(`sum(${series})`),
+  });
+  const resets: string[] = [];
+  const definitions: readonly MetricDefinition[] = Object.values(catalogue);
+  for (const { name, type } of definitions) {
+    const parts = type === 'counter' ? [''] : type === 'histogram' ? ['_count', '_sum', '_bucket'] : [];
+    for (const part of parts) {
+      const count = await value(`sum(resets(${name}${part}[${range}])) or vector(0)`);
+      if (count > 0) resets.push(`${name}${part}`);
+    }
+  }
+  return {
+    failedScrapes: await value(`count_over_time((up == 0)[${range}:1s]) or vector(0)`),
+    resets,
+    slowestScrapeSeconds: await value(`max(max_over_time(scrape_duration_seconds[${range}]))`),
+    episodes: await growth('roboflow_episode_processing_duration_seconds_count'),
+    rows: await growth('roboflow_frames_processed_total'),
+  };
 }

@@ -42,7 +42,7 @@ const rules = z.object({
 const envelope = z.object({
   status: z.enum(['success', 'error']),
   error: z.string().optional(),
-  data: z.unknown(),
+  data: z.unknown().optional(),
 });
 
 /** The query API of the Prometheus at `url`. Every call throws an `Error` with Prometheus' own sentence. */

@@ -2,6 +2,7 @@ import { AggregatorRegistry, Registry, type Gauge } from 'prom-client';
 import { catalogue } from './catalogue.ts';
 import type { MetricsPeer } from './cluster-peer.ts';
 import { counter, gauge } from './define.ts';
+import { Floor } from './floor.ts';
 import { foldLabels, LabelBudget, overflowCounter } from './label-budget.ts';
 import {
   isCumulative,
@@ -46,6 +47,7 @@ export class ClusterMetrics {
   #retired: (readonly MetricJson[])[] = [];
   #folding = false;
   #own: readonly MetricJson[] = [];
+  readonly #floor = new Floor();
   #request = 0;
   readonly #waiting = new Set<() => void>();
   #pass: Promise<Registry> | undefined;
@@ -182,6 +184,8 @@ export class ClusterMetrics {
       await this.#readOwn();
       const live = [...this.#live.values()].map(({ metrics }) => metrics);
       registry = AggregatorRegistry.aggregate([this.#own, ...this.#retired, ...live]);
+      const falls = this.#floor.raise((await registry.getMetricsAsJSON()) as unknown as MetricJson[]);
+      if (falls > 0) this.#errors.inc(falls);
     } catch {
       this.#errors.inc();
       registry = this.#merged?.registry ?? new Registry();
