@@ -1,3 +1,4 @@
+import cluster from 'node:cluster';
 import { hostname } from 'node:os';
 import { Registry } from 'prom-client';
 import { type Config, s3Settings, secretsOf, workerSlot } from '../config.ts';
@@ -94,6 +95,10 @@ export async function startWorker(config: Config): Promise<void> {
     if (!isToWorker(message)) return;
     if (message.type === 'abort') consumer.handBack();
     void end();
+  });
+  // node:cluster ends a worker at once when its primary is gone, unless that is expected.
+  cluster.worker?.once('disconnect', () => {
+    if (cluster.worker) cluster.worker.exitedAfterDisconnect = true;
   });
   process.on('disconnect', () => {
     log.warn({}, 'the primary is gone; handing jobs back');

@@ -39,10 +39,11 @@ export async function retryDataset(
 ): Promise<Enqueued | Refusal> {
   const known = await newestRun(client, datasetId);
   if (!known) return unknownDataset(datasetId);
-  const failed = await recordingsWhere(
-    client,
-    datasetId,
-    (state) => state === 'failed' || state === 'cancelled',
+  const failed = await recordingsWhere(client, datasetId, async (state, { runId, key }) =>
+    // One that was told to stop and has not said so yet counts as cancelled.
+    state === undefined
+      ? (await client.store.stopped(runId, key)).cancelled
+      : state === 'failed' || state === 'cancelled',
   );
   const unpublished = known.state === 'failed' && failed.length === 0;
   const again = unpublished ? await recordingsWhere(client, datasetId, () => true) : failed;
@@ -101,7 +102,7 @@ export async function retryJob(
 async function recordingsWhere(
   { store }: QueueClient,
   datasetId: string,
-  wanted: (state: Terminal | undefined) => boolean,
+  wanted: (state: Terminal | undefined, entry: Entry) => boolean | Promise<boolean>,
 ): Promise<Entry[]> {
   const found: Entry[] = [];
   for (let after = 0; ;) {
@@ -111,7 +112,8 @@ async function recordingsWhere(
     after = last.seq;
     const keys = page.map(({ key }) => key);
     const [entries, outcomes] = [await store.entries(datasetId, keys), await store.outcomes(datasetId, keys)];
-    for (const [i, entry] of entries.entries()) if (entry && wanted(outcomes[i]?.state)) found.push(entry);
+    for (const [i, entry] of entries.entries())
+      if (entry && (await wanted(outcomes[i]?.state, entry))) found.push(entry);
   }
 }
 

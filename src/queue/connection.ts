@@ -11,10 +11,11 @@ export type RedisSettings = { readonly url: string };
 
 /** Oldest Redis with all commands the queues use. */
 const MINIMUM_VERSION = [6, 2] as const;
-const COMMAND_TIMEOUT_MS = 2000;
+const COMMAND_TIMEOUT_MS = 1800;
 
-/** Longest an API call waits for Redis before it fails. */
-export const ANSWER_TIMEOUT_MS = 3000;
+/** Longest an API call waits for a connection, and for its answer: below 3 s together. */
+const CONNECT_TIMEOUT_MS = 1000;
+const ANSWER_TIMEOUT_MS = 2500;
 
 /** Reconnects within 2 s of Redis coming back, for ever. */
 const retryStrategy = (attempt: number) => Math.min(attempt * 200, 2000);
@@ -32,7 +33,7 @@ export function connectPatient(settings: RedisSettings, name: string, log: Log):
   );
 }
 
-/** For producers and the API: commands fail at once while Redis is away, and after 2 s when it hangs. */
+/** For producers and the API: commands fail at once while Redis is away, and soon when it hangs. */
 export function connectFailFast(settings: RedisSettings, name: string, log: Log): Redis {
   return watched(
     new Redis(settings.url, {
@@ -63,8 +64,8 @@ function watched(redis: Redis, log: Log): Redis {
 }
 
 /**
- * Runs `work` against a fail-fast connection: waits for the connection no longer than 3 s, for the whole answer no longer
- * than `timeoutMs`, and turns whatever Redis did into a retryable `StorageError`. Single commands have 2 s anyway, so
+ * Runs `work` against a fail-fast connection: waits for the connection no longer than 1 s, for the whole answer no longer
+ * than `timeoutMs`, and turns whatever Redis did into a retryable `StorageError`. Single commands have 1.8 s anyway, so
  * work of many commands may be given longer and still fails fast.
  */
 export async function answered<T>(
@@ -74,7 +75,7 @@ export async function answered<T>(
   timeoutMs = ANSWER_TIMEOUT_MS,
 ): Promise<T> {
   try {
-    await becomesReady(redis, AbortSignal.timeout(ANSWER_TIMEOUT_MS));
+    await becomesReady(redis, AbortSignal.timeout(CONNECT_TIMEOUT_MS));
     return await expires(work(), AbortSignal.timeout(timeoutMs));
   } catch (thrown) {
     throw redisFailure(thrown, what) ?? thrown;

@@ -3,7 +3,7 @@ import type { ConversionContext, Log } from '../conversion/types.ts';
 import { asCanceled, CanceledError, toError } from '../errors.ts';
 import { UploadCoordinator } from '../storage/coordinator.ts';
 import { type QueueClient, openQueueClient } from './client.ts';
-import { connectPatient, type RedisSettings } from './connection.ts';
+import { connectPatient, redisFailure, type RedisSettings } from './connection.ts';
 import { type EpisodeSetting, runEpisode } from './episode.ts';
 import { isFinal, kindOf, reasonOf } from './failures.ts';
 import { episodeJobSchema, type EpisodeResult, type JobKind, jobKinds, QUEUES } from './jobs.ts';
@@ -117,7 +117,11 @@ export class Consumer {
       skipVersionCheck: true,
       settings: { backoffStrategy: jitteredBackoff },
     });
-    worker.on('error', (error) => log.warn({ queue, err: error }, 'queue worker'));
+    worker.on('error', (error) => {
+      // That Redis is away is said once, by the connection.
+      if (redisFailure(error, 'answer')) log.debug({ queue, err: error }, 'queue worker');
+      else log.warn({ queue, err: error }, 'queue worker');
+    });
     worker.on('lockRenewalFailed', (jobIds) => {
       for (const jobId of jobIds) this.#running.stop(queue, jobId, 'lock-lost');
     });
