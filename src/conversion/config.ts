@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { toError } from '../errors.ts';
-import { parseFieldPath } from '../frame/field-path.ts';
 import { refusal } from '../frame/faults.ts';
+import { align, clock, feature, metadata, seconds, text, topicField } from './config-features.ts';
 import { crossFaults } from './config-checks.ts';
 import { distinct, faultsOf, pointerOf, type Fault } from './config-faults.ts';
 import { readYaml, sentence } from './config-text.ts';
@@ -12,131 +11,119 @@ import { readYaml, sentence } from './config-text.ts';
  * from a text or an object; `configHash` names what it means.
  */
 
-const text = z.string().min(1);
-const seconds = z.number().min(0);
-
 /** A word that becomes an argument of the encoder program. */
 const word = (example: string) =>
   z
     .string()
     .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/, `expected letters, digits, '_', '.', '-' (like ${example})`);
 
-const align = z.strictObject({
-  method: z.enum(['hold', 'nearest', 'linear', 'slerp']).optional(),
-  max_age: seconds.optional(),
-  missing: z.enum(['error', 'drop', 'hold']).optional(),
-});
-
-const clock = z.enum(['header', 'log', 'publish']);
-
-const fieldPath = text.superRefine((path, ctx) => {
-  try {
-    parseFieldPath(path);
-  } catch (thrown) {
-    ctx.addIssue({ code: 'custom', message: toError(thrown).message });
-  }
-});
-
-const topicField = z.strictObject({ topic: text, field: fieldPath, clock: clock.optional() });
-const metadata = z.strictObject({ metadata: text });
-
-const source = z.strictObject({
-  topic: text,
-  field: z.union([fieldPath, z.array(fieldPath).min(1)]).optional(),
-  names: z.union([z.literal('all'), z.array(text).min(1)]).optional(),
-  labels: z.array(text).min(1).optional(),
-  scale: z.number().optional(),
-  offset: z.number().optional(),
-  clock: clock.optional(),
-  align: align.optional(),
-});
-
-const size = { width: z.int().positive().max(16_384), height: z.int().positive().max(16_384) };
-
-const camera = z.strictObject({
-  topic: text,
-  type: z.enum(['video', 'image', 'depth']),
-  crop: z.strictObject({ x: z.int().min(0), y: z.int().min(0), ...size }).optional(),
-  resize: z.strictObject(size).optional(),
-  rotate: z.literal([90, 180, 270]).optional(),
-  clock: clock.optional(),
-  align: align.optional(),
-});
-
-const concat = z.strictObject({
-  concat: z.array(source).min(1),
-  clock: clock.optional(),
-  align: align.optional(),
-});
-
-/** The last row of an episode has no next one and is dropped. */
-const derived = z.strictObject({ derive: z.enum(['next', 'delta']), from: text });
-/** True on the last row of each episode; `success` only if the episode succeeded, which `from` or its mark says. */
-const done = z.strictObject({ derive: z.literal('done') });
-const success = z.strictObject({ derive: z.literal('success'), from: z.union([topicField, metadata]) });
-
 const video = z.strictObject({
-  /** h264, hevc, av1, or the name of any FFmpeg encoder. */
-  codec: word('h264').default('h264'),
-  crf: z.int().min(0).max(63).default(23),
-  gop: z.int().positive().default(2),
+  codec: word('h264').default('h264').describe('h264, hevc, av1, or the name of any FFmpeg encoder.'),
+  crf: z.int().min(0).max(63).default(23).describe('Quality: smaller is better and larger.'),
+  gop: z
+    .int()
+    .positive()
+    .default(2)
+    .describe('Frames from one key frame to the next; 2 makes random access fast.'),
   preset: z
     .union([word('veryfast'), z.int().min(-2).max(20)])
     .default('veryfast')
-    .transform(String),
-  pix_fmt: word('yuv420p').default('yuv420p'),
-  /** `auto` takes H.264 topics over without re-encoding when every row is one coded frame. */
-  copy: z.enum(['never', 'auto']).default('never'),
+    .transform(String)
+    .describe("The encoder's trade of time for size."),
+  pix_fmt: word('yuv420p').default('yuv420p').describe('Pixel format of the video.'),
+  copy: z
+    .enum(['never', 'auto'])
+    .default('never')
+    .describe('auto: H.264 topics are taken over without re-encoding when every row is one coded frame.'),
 });
 
 const fileName = text.regex(/^(?!\.)[^/\\\p{Cc}]+$/u, 'expected a file name without folders');
 
-const split = z.union([
-  z.literal('none'),
-  z.strictObject({ gap: z.number().positive() }),
-  /** A new value begins an episode; false, negative numbers and '' are between episodes. */
-  topicField,
-  /** Name of a file beside each recording; `{name}` stands for the recording's name without its ending. */
-  z.strictObject({ marks: fileName }),
-]);
+const split = z
+  .union([
+    z.literal('none'),
+    z.strictObject({ gap: z.number().positive().describe('Seconds without a sample of any feature.') }),
+    topicField.describe(
+      "A new value begins an episode; false, negative numbers and '' are between episodes.",
+    ),
+    z.strictObject({
+      marks: fileName.describe(
+        'File beside each recording; {name} is the name of the recording without its ending.',
+      ),
+    }),
+  ])
+  .describe('Where a recording is cut into episodes.');
 
-/** Shares of damage that do not fail an episode. */
 const tolerate = z.strictObject({
-  /** Share of a topic's messages that may fail to decode. */
-  undecodable: z.number().min(0).max(1).default(0),
-  /** Share of a source's samples that may arrive later than `reorder` allows. */
-  late: z.number().min(0).max(1).default(0),
-  /** Share of the recording that may be cut off because one source ends before the others. */
-  early_end: z.number().min(0).max(1).default(0.4),
+  undecodable: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe("Share of a topic's messages that may fail to decode."),
+  late: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe("Share of a source's samples that `reorder` may leave out."),
+  early_end: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.4)
+    .describe('Share of the recording that may be cut off because one source ends before the others.'),
+});
+
+const trim = z.strictObject({
+  feature: text.describe('Key of the vector that tells whether the robot moves.'),
+  threshold: z
+    .number()
+    .positive()
+    .describe('Values that stay within this of where they came to rest are idle.'),
+  keep: seconds.default(0.5).describe('Seconds kept before the first motion and after the last.'),
 });
 
 /** The schema of the dataset config; strict, with defaults, and with the checks between its parts. */
 export const datasetConfig = z
   .strictObject({
-    fps: z.int().positive().max(1000),
-    robot_type: text.optional(),
-    format: z.enum(['v3.0', 'v2.1']).default('v3.0'),
+    fps: z.int().positive().max(1000).describe('Rows a second.'),
+    robot_type: text.optional().describe('Free text for the dataset.'),
+    format: z.enum(['v3.0', 'v2.1']).default('v3.0').describe('Version of the LeRobot format.'),
     clock: clock.default('log'),
-    timeline: z.union([z.literal('grid'), z.strictObject({ topic: text })]).default('grid'),
-    task: z.union([text, topicField, metadata]).optional(),
-    features: z.record(
-      z.string(),
-      z.union([camera, concat, z.discriminatedUnion('derive', [derived, done, success]), source]),
-    ),
-    align: align.default({}),
+    timeline: z
+      .union([z.literal('grid'), z.strictObject({ topic: text })])
+      .default('grid')
+      .describe('grid: rows at exactly fps; {topic}: a row for every message of that topic.'),
+    task: z
+      .union([text, topicField, metadata])
+      .optional()
+      .describe("Text of the task; a recording's own task wins."),
+    features: z.record(z.string(), feature).describe('The columns of the dataset, in order.'),
+    align: align.default({}).describe('How rows find their samples, unless a feature says otherwise.'),
     video: video.prefault({}),
-    /** Joins the videos of many episodes into files of about 200 MB when a dataset is finalized. */
-    videos: z.strictObject({ pack: z.boolean().default(false) }).prefault({}),
+    videos: z
+      .strictObject({
+        pack: z
+          .boolean()
+          .default(false)
+          .describe('Join the videos of many episodes into files of about 200 MB.'),
+      })
+      .prefault({}),
     episodes: z.strictObject({ split: split.default('none') }).prefault({}),
-    trim: z
-      .strictObject({ feature: text, threshold: z.number().positive(), keep: seconds.default(0.5) })
-      .optional(),
-    publish: z.enum(['partial', 'complete']).default('partial'),
-    tolerate: tolerate.prefault({}),
-    /** Seconds by which stamps of one source may run backwards and still be put in order. */
-    reorder: seconds.default(1),
-    /** Convert what is whole of a damaged recording (true), or refuse it. */
-    recover: z.boolean().default(true),
+    trim: trim.optional().describe('Cuts idle ends off every episode.'),
+    publish: z
+      .enum(['partial', 'complete'])
+      .default('partial')
+      .describe('partial: the dataset of what succeeded, failures listed; complete: all or none.'),
+    tolerate: tolerate.prefault({}).describe('Shares of damage that do not fail an episode.'),
+    reorder: seconds
+      .default(1)
+      .describe('Seconds by which stamps of one source may run backwards and still be put in order.'),
+    recover: z
+      .boolean()
+      .default(true)
+      .describe('Convert what is whole of a damaged recording, or (false) refuse it.'),
   })
   .superRefine((config, ctx) => {
     for (const { path, message } of crossFaults(config)) ctx.addIssue({ code: 'custom', path, message });

@@ -278,4 +278,8 @@ test('the JSON Schema for editors describes what may be written, defaults left o
   const schema = configJsonSchema() as { required: string[]; properties: Record<string, object> };
   t.deepEqual(schema.required, ['fps', 'features']);
   t.deepEqual(new Set(Object.keys(schema.properties)), new Set(Object.keys(datasetConfig.shape)));
+  const undescribed = Object.entries(schema.properties).filter(
+    ([, part]) => !/"description"/.test(JSON.stringify(part)),
+  );
+  t.deepEqual(undescribed, [], 'every setting says what it does');
 });

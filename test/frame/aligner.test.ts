@@ -259,3 +259,110 @@ test('a value derived from the next row leaves out the last row of each episode 
   t.is(aligner.report().outsideRows, 20 - 8);
   t.is(aligner.bufferedBytes, 0);
 });
+
+test('several sources of one feature make one vector in every row, each with its own alignment', (t) => {
+  const base = vectorMapping([{}, { method: 'nearest' }]);
+  const mapping: Mapping = {
+    ...base,
+    features: [{ key: 'both', dtype: 'float32', shape: [2], names: ['a', 'b'] }],
+    sources: base.sources.map((source) => ({ ...source, feature: 'both' })),
+    columns: [{ feature: 'both', sources: [1, 0] }],
+  };
+  const start = 1_760_000_000_000_000_000n;
+  const ms = (time: number) => start + BigInt(time) * 1_000_000n;
+  const arrivals = (
+    [
+      [0, 0],
+      [1, 0],
+      [1, 90],
+      [0, 95],
+      [0, 110],
+      [1, 150],
+      [0, 200],
+      [1, 210],
+    ] as const
+  ).map(([source, time], i) => ({ source, time: ms(time), logTime: ms(time), id: i + 1, bytes: 8 }));
+  const { frames } = align(mapping, frameConfig({ fps: 10 }), arrivals);
+  t.deepEqual(
+    frames.map(({ values }) => values.get('both')),
+    [Float64Array.of(2, 1), Float64Array.of(3, 4), Float64Array.of(8, 7)],
+  );
+});
+
+test('poses are turned between their neighbours, and a quaternion without direction is named', (t) => {
+  const [source] = vectorMapping([{ method: 'slerp' }]).sources;
+  if (source?.kind !== 'vector') return t.fail();
+  const mapping: Mapping = {
+    ...vectorMapping([{}]),
+    sources: [
+      { ...source, size: 7 },
+      {
+        ...source,
+        index: 1,
+        feature: 's1',
+        topic: '/s1',
+        alignment: { ...source.alignment, method: 'hold' },
+        size: 1,
+      },
+    ],
+  };
+  const start = 1_760_000_000_000_000_000n;
+  const turned = (angle: number, x: number) =>
+    Float64Array.of(x, 0, 0, 0, 0, Math.sin(angle / 2), Math.cos(angle / 2));
+  const rowsOf = (poses: readonly Float64Array[]) => {
+    const scan = new TimelineScan(mapping, frameConfig());
+    // Poses every 50 ms from 0; the other source starts the timeline at 25 ms.
+    const samples = [
+      ...poses.map((value, i) => ({ source: 0, time: start + BigInt(i) * 50_000_000n, value })),
+      ...[25, 50, 75].map((ms) => ({
+        source: 1,
+        time: start + BigInt(ms) * 1_000_000n,
+        value: Float64Array.of(ms),
+      })),
+    ].toSorted((a, b) => Number(a.time - b.time));
+    for (const { source: index, time } of samples) scan.add(index, time, time);
+    const aligner = new FrameAligner(mapping, scan.result(), frameConfig({ fps: 40 }));
+    for (const { source: index, time, value } of samples)
+      aligner.push(index, { time, logTime: time, value, bytes: 8 });
+    return { rows: [...aligner.finish()], report: aligner.report() };
+  };
+  const { rows, report } = rowsOf([turned(0, 0), turned(1, 2), turned(2, 4)]);
+  const expected = [turned(0.5, 1), turned(1, 2), turned(1.5, 3)];
+  t.is(rows.length, 3);
+  for (const [i, row] of rows.entries()) {
+    const found = row.values.get('s0') as Float64Array;
+    for (const [k, value] of (expected[i] as Float64Array).entries()) {
+      t.true(Math.abs((found[k] ?? Number.NaN) - value) < 1e-12, `row ${i}: ${[...found].join(' ')}`);
+    }
+  }
+  t.like(report.sources[0], { interpolated: 2, exact: 1, held: 0, used: 3 });
+  t.throws(() => rowsOf([turned(0, 0), new Float64Array(7), turned(2, 4)]), {
+    instanceOf: InputError,
+    message: /^s0 \(topic \/s0\): slerp needs quaternions of length 1, found \(0, 0, 0, 0\)/,
+  });
+});
+
+test('a sample that the scan did not announce is counted as late and changes no row', (t) => {
+  const mapping = vectorMapping([{}]);
+  const config = frameConfig({ fps: 10 });
+  const start = 1_760_000_000_000_000_000n;
+  const at = (i: number) => start + BigInt(i) * 100_000_000n;
+  const scan = new TimelineScan(mapping, config);
+  for (let i = 0; i < 6; i++) scan.add(0, at(i), at(i));
+  const aligner = new FrameAligner(mapping, scan.result(), config);
+  const frames: AlignedFrame[] = [];
+  const push = (time: bigint, logTime: bigint, id: number) => {
+    aligner.advance(logTime);
+    aligner.push(0, { time, logTime, value: Float64Array.of(id), bytes: 8 });
+    frames.push(...aligner.ready());
+  };
+  for (let i = 0; i < 4; i++) push(at(i), at(i), i);
+  push(at(1), at(3), 99);
+  for (let i = 4; i < 6; i++) push(at(i), at(i), i);
+  frames.push(...aligner.finish());
+  t.deepEqual(
+    frames.map(({ values }) => values.get('s0')),
+    [0, 1, 2, 3, 4, 5].map((id) => Float64Array.of(id)),
+  );
+  t.like(aligner.report().sources[0], { samples: 7, late: 1, used: 6 });
+});
