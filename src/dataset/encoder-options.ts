@@ -8,8 +8,16 @@ const ENCODERS: Readonly<Record<string, string>> = { h264: 'libx264', hevc: 'lib
 /** Threads of one encoder. Fixed, because output depends on their number; two keep a small machine busy. */
 const THREADS = 2;
 
-/** Track ticks per frame: every picture's time is an exact number of ticks. */
-export const TICKS_PER_FRAME = 512;
+/**
+ * Track ticks a second: a multiple of fps, so that every picture's time is an exact number of ticks. It is the one that
+ * FFmpeg would choose by itself (doubled up to 10,000), because lerobot joins videos by copying and loses its way when
+ * the joined file has another.
+ */
+export function trackTimescale(fps: number): number {
+  let timescale = fps;
+  while (timescale < 10_000) timescale *= 2;
+  return timescale;
+}
 
 /** The FFmpeg encoder for a codec word. */
 export function encoderName(codec: string): string {
@@ -82,7 +90,7 @@ function qualityArguments(encoder: string, crf: string): string[] {
 
 /** Arguments of the MP4 file: complete index before the data, exact times, nothing that varies between runs. */
 export function muxerArguments(fps: number): string[] {
-  const timescale = String(fps * TICKS_PER_FRAME);
+  const timescale = String(trackTimescale(fps));
   const repeatable = ['-map_metadata', '-1', '-fflags', '+bitexact', '-flags:v', '+bitexact'];
   const layout = ['-movflags', '+faststart', '-use_editlist', '0', '-video_track_timescale', timescale];
   return [...repeatable, ...layout];

@@ -105,11 +105,10 @@ class DataPass {
         () => `${where}: task_index is ${String(cell('task_index', i))}`,
       );
       if (task !== undefined) this.#tasks.add(task);
+      await this.#addValues(columns, i, where);
       this.rows += 1;
       this.#row += 1;
     }
-    for (const feature of info.features)
-      await this.#addColumn(feature, columns.get(feature.key), path, group);
   }
 
   /** Ends the pass: episodes of the table without rows are faults. */
@@ -121,33 +120,31 @@ class DataPass {
     }
   }
 
-  async #addColumn(
-    feature: DeclaredFeature,
-    column: ColumnValues | undefined,
-    path: string,
-    group: number,
-  ): Promise<void> {
-    const { list } = this.#input;
-    if (!column || feature.dtype === 'video') return;
-    const length = feature.shape.reduce((product, side) => product * side, 1);
-    for (let i = 0; i < column.length; i += 1) {
-      const where = () => `${path} row ${i} of group ${group}: ${feature.key}`;
-      const value: unknown = column[i];
+  /** Examines the values of one row and adds them to the recounts. */
+  async #addValues(columns: ReadonlyMap<string, ColumnValues>, row: number, where: string): Promise<void> {
+    const { info, list } = this.#input;
+    for (const feature of info.features) {
+      const { key, dtype, shape } = feature;
+      const column = columns.get(key);
+      if (!column || dtype === 'video') continue;
+      const value: unknown = column[row];
       if (value === null || value === undefined) {
-        list.fault('types', `${where()} is null`);
-      } else if (feature.dtype === 'image') {
+        list.fault('types', `${where}: ${key} is null`);
+      } else if (dtype === 'image') {
         const fault = await pictureFault(feature, value);
-        if (fault !== undefined) list.fault('images', `${where()} ${fault}`);
+        if (fault !== undefined) list.fault('images', `${where}: ${key} ${fault}`);
       } else if (hasStats(feature)) {
         const numbers = cellNumbers(value);
+        const length = shape.reduce((product, side) => product * side, 1);
+        const right = numbers.length === length;
         list.expect(
           'types',
-          numbers.length === length,
-          () => `${where()} has ${numbers.length} elements, expected ${length}`,
+          right,
+          () => `${where}: ${key} has ${numbers.length} elements, expected ${length}`,
         );
-        list.expect('types', numbers.every(Number.isFinite), () => `${where()} holds NaN or infinity`);
-        this.#own.get(feature.key)?.add(numbers);
-        this.recounts.get(feature.key)?.add(numbers);
+        list.expect('types', numbers.every(Number.isFinite), () => `${where}: ${key} holds NaN or infinity`);
+        this.#own.get(key)?.add(numbers);
+        this.recounts.get(key)?.add(numbers);
       }
     }
   }

@@ -254,7 +254,18 @@ for (const [name, transform, [width, height], order] of transforms) {
   });
 }
 
-for (const fps of [10, 12, 15, 24, 25, 30, 50, 60, 100]) {
+for (const [fps, ticks] of [
+  [1, 16_384],
+  [10, 1024],
+  [12, 1024],
+  [15, 1024],
+  [24, 512],
+  [25, 512],
+  [30, 512],
+  [50, 256],
+  [60, 256],
+  [100, 128],
+] as const) {
   test(`at ${fps} fps every frame has its exact time`, async (t) => {
     const pictures = await Promise.all([1, 2, 3, 4, 5, 6, 7].map((k) => numberedJpeg(k, 64, 48)));
     const { path } = await encode(t, pictures, { fps });
@@ -274,7 +285,7 @@ for (const fps of [10, 12, 15, 24, 25, 30, 50, 60, 100]) {
       .map((line) => Number.parseInt(line, 10));
     t.deepEqual(
       times,
-      [0, 1, 2, 3, 4, 5, 6].map((k) => k * 512),
+      [0, 1, 2, 3, 4, 5, 6].map((k) => k * ticks),
     );
   });
 }
@@ -438,7 +449,7 @@ test('a video that lost frames is an EncodeError naming the camera and the numbe
   await writer.abort();
 });
 
-test('an abort ends the encoder at once and is reported as such', async (t) => {
+test.serial('an abort ends the encoder at once and is reported as such', async (t) => {
   const controller = new AbortController();
   const dir = await tempFolder(t);
   const writer = await DatasetWriter.create({
@@ -461,7 +472,7 @@ test('an abort ends the encoder at once and is reported as such', async (t) => {
   t.true(Date.now() - started < 2000);
 });
 
-test('the encoder dies with its worker when the worker is killed', async (t) => {
+test.serial('the encoder dies with its worker when the worker is killed', async (t) => {
   const dir = await tempFolder(t);
   const child = spawn(process.execPath, [new URL('./encode-forever.js', import.meta.url).pathname, dir], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -41,7 +41,7 @@ test('every row has its picture, at its exact time', async (t) => {
     [video.codec, video.pixFmt, video.width, video.height, video.frames],
     ['h264', 'yuv420p', 64, 48, 130],
   );
-  t.deepEqual([video.startTicks, video.frameTicks, video.timescale], [0, 512, 5120]);
+  t.deepEqual([video.startTicks, video.frameTicks, video.timescale], [0, 1024, 10_240]);
   t.true(video.faststart && !video.fragmented && !video.reordered);
   t.is(video.keyframeDistance, 2);
 });
@@ -54,7 +54,7 @@ test('the index read from a video is the one ffprobe reads', async (t) => {
     'stream=codec_name,pix_fmt,width,height,nb_frames,start_pts,time_base,r_frame_rate,avg_frame_rate';
   const { stdout } = await run('ffprobe', ['-v', 'error', '-of', 'json', '-show_entries', entries, path]);
   const [stream] = (JSON.parse(stdout) as { streams: Record<string, unknown>[] }).streams;
-  const times = { start_pts: 0, time_base: '1/5120', r_frame_rate: '10/1', avg_frame_rate: '10/1' };
+  const times = { start_pts: 0, time_base: '1/10240', r_frame_rate: '10/1', avg_frame_rate: '10/1' };
   t.like(stream, { codec_name: 'h264', pix_fmt: 'yuv420p', width: 64, height: 48, nb_frames: '7', ...times });
 });
 
