@@ -24,10 +24,10 @@ import { startQueuePolling } from '../metrics/queue.ts';
 import { createExposition } from '../metrics/server.ts';
 import { failCrashedJob } from '../queue/crash.ts';
 import { Producer } from '../queue/producer.ts';
-import { assertInsideRoots, resolveLocation } from '../storage/location.ts';
 import { openStorage } from '../storage/open.ts';
 import { watchConsumption } from './consumption.ts';
 import { Fleet, type WorkerExit } from './fleet.ts';
+import { allowedLocation, allowedSources } from './locations.ts';
 import { onSignals } from './shutdown.ts';
 
 /** Before the grace ends, running jobs are handed back; they need this long at most. */
@@ -48,8 +48,9 @@ export async function startPrimary(config: Config): Promise<void> {
     redis: { url: config.REDIS_URL },
     prefix: config.QUEUE_PREFIX,
     log,
-    checkSource: (location) => allowed(location, config.SOURCE_ROOTS, 'source'),
-    checkOutput: (location) => allowed(location, config.DESTINATION_ROOTS, 'output'),
+    checkSource: (location) =>
+      allowedSources(location, config.SOURCE_ROOTS, { metrics: metrics.storage, s3 }),
+    checkOutput: (location) => allowedLocation(location, config.DESTINATION_ROOTS, 'output'),
     openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination', s3 }),
   });
   await refuseUnfitRedis(producer, log);
@@ -193,13 +194,6 @@ export async function startPrimary(config: Config): Promise<void> {
       process.exit(1);
     },
   });
-}
-
-/** The location as a URL, when it lies under one of the roots (no roots: anywhere). */
-async function allowed(location: string, roots: readonly string[], what: string): Promise<string> {
-  const url = resolveLocation(location);
-  if (roots.length > 0) await assertInsideRoots(url, roots, what);
-  return url.href;
 }
 
 /** Redis that is too old or that evicts is refused; one that is away may come. */

@@ -5,6 +5,7 @@ import {
   type DatasetJob,
   type Enqueued,
   type EnqueueOptions,
+  MAX_RECORDINGS,
   newRunId,
   type Recording,
   recordingKey,
@@ -16,12 +17,17 @@ import type { DatasetRecord, Run, Staged } from './store.ts';
 /** Makes a location a URL; throws `InputError` when jobs may not use it. */
 export type LocationCheck = (location: string) => string | Promise<string>;
 
+/** The same for sources: a pattern or prefix may stand for several recordings. */
+export type SourceCheck = (
+  location: string,
+) => string | readonly string[] | Promise<string | readonly string[]>;
+
 /** The location as a URL, or the fault at `pointer` of the request. */
-export async function allowed(
-  check: LocationCheck,
+export async function allowed<T>(
+  check: (location: string) => T | Promise<T>,
   location: string,
   pointer: string,
-): Promise<string | Fault> {
+): Promise<T | Fault> {
   try {
     return await check(location);
   } catch (thrown) {
@@ -33,23 +39,30 @@ export async function allowed(
 /** Recordings of a request by key, each once, and every fault. */
 export async function stageRecordings(
   recordings: readonly Recording[],
-  check: LocationCheck,
+  check: SourceCheck,
 ): Promise<{ staged: Staged[]; faults: Fault[] }> {
   const staged = new Map<string, Staged & { readonly at: number }>();
   const faults: Fault[] = [];
   for (const [at, recording] of recordings.entries()) {
     const pointer = `/recordings/${at}/source`;
-    const source = await allowed(check, recording.source, pointer);
-    if (typeof source !== 'string') {
-      faults.push(source);
+    const found = await allowed(check, recording.source, pointer);
+    if (typeof found === 'object' && 'pointer' in found) {
+      faults.push(found);
       continue;
     }
-    const key = recordingKey(source);
-    const before = staged.get(key);
-    if (!before) staged.set(key, { key, source, task: recording.task, at });
-    else if (before.task !== recording.task) {
-      faults.push({ pointer, detail: `the same recording as /recordings/${before.at}, with another task` });
+    for (const source of typeof found === 'string' ? [found] : found) {
+      const key = recordingKey(source);
+      const before = staged.get(key);
+      if (!before) staged.set(key, { key, source, task: recording.task, at });
+      else if (before.task !== recording.task) {
+        const detail = `the same recording as /recordings/${before.at}, with another task`;
+        faults.push({ pointer, detail });
+      }
     }
+  }
+  if (staged.size > MAX_RECORDINGS) {
+    const detail = `expected at most ${MAX_RECORDINGS} recordings, found ${staged.size} after patterns are expanded`;
+    faults.push({ pointer: '/recordings', detail });
   }
   return {
     staged: [...staged.values()].map(({ key, source, task }): Staged => ({ key, source, task })),

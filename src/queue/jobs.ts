@@ -35,7 +35,10 @@ export const enqueueOptionsSchema = z.strictObject({
   attempts: z.int().min(1).max(100).optional(),
 });
 
-const recordingsSchema = z.array(recordingSchema).min(1).max(100_000);
+/** Recordings of one request, also after its patterns are expanded. */
+export const MAX_RECORDINGS = 100_000;
+
+const recordingsSchema = z.array(recordingSchema).min(1).max(MAX_RECORDINGS);
 
 /** A dataset config in a request: every fault with its place, unknown keys with the nearest known one. */
 export const configSchema = z.unknown().transform((input, ctx): z.output<typeof datasetConfig> => {

@@ -4,7 +4,14 @@ import type { Storage } from '../storage/types.ts';
 import { cancelDataset, cancelJob, type JobChanged, retryDataset, retryJob } from './changes.ts';
 import { openQueueClient, type QueueClient } from './client.ts';
 import { answered, connectFailFast, type RedisReport, type RedisSettings, redisProbe } from './connection.ts';
-import { allowed, type LocationCheck, newestRun, stageRecordings, startRun } from './enqueue.ts';
+import {
+  allowed,
+  type LocationCheck,
+  newestRun,
+  type SourceCheck,
+  stageRecordings,
+  startRun,
+} from './enqueue.ts';
 import {
   activeProgress,
   type DatasetEvent,
@@ -26,7 +33,7 @@ export type ProducerOptions = {
   readonly prefix: string;
   readonly log: Log;
   /** Where jobs may read, and write. */
-  readonly checkSource: LocationCheck;
+  readonly checkSource: SourceCheck;
   readonly checkOutput: LocationCheck;
   /** For the alignment reports of converted recordings. */
   readonly openOutput: (url: string) => Storage;

@@ -17,6 +17,11 @@ export type ExpandOptions = Omit<StorageOptions, 'role'> & {
 /** Characters that make a path segment a pattern. */
 const MAGIC = /[*?[\]{}]/;
 
+/** Whether a location may stand for several recordings: it holds pattern characters, or ends in a slash. */
+export function isPattern(location: string): boolean {
+  return MAGIC.test(location) || location.endsWith('/');
+}
+
 /**
  * The recordings that `patterns` name, each once, sorted by URL. A pattern is a file, a folder or prefix (all
  * recordings below it), or a glob over either (`*` `?` `**` `[a-z]` `{a,b}`; a name that exists as written is taken
