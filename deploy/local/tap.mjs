@@ -27,6 +27,7 @@ export function tapReader({ color = false } = {}) {
       if (test) return result(test[1] === undefined, test[2] || '', test[3]);
       if (/^(TAP version|1\.\.\d+|# (tests|pass|fail|skip|todo) \d+$|\s*(---|\.\.\.)$)/.test(text))
         return undefined;
+      if (/^# .* hook$/.test(text)) return undefined;
       if (text.startsWith('#')) return `    ${text.slice(1).trim()}`;
       return text === '' ? undefined : text;
     },
