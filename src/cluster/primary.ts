@@ -3,7 +3,7 @@ import { Registry } from 'prom-client';
 import { type Config, s3Settings, secretsOf } from '../config.ts';
 import { sweepScratch } from '../conversion/checkpoint.ts';
 import type { Log } from '../conversion/types.ts';
-import { version } from '../conversion/version.ts';
+import { revision, version } from '../conversion/version.ts';
 import { InputError, toError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
 import { createBoardRouter } from '../http/board.ts';
@@ -41,7 +41,7 @@ export async function startPrimary(config: Config): Promise<void> {
   const log = createLog({ level: config.LOG_LEVEL, format: config.LOG_FORMAT, secrets: secretsOf(config) });
   const registry = new Registry();
   const metrics = createMetrics(registry);
-  const own = createPrimaryMetrics(registry, { version, revision: 'unknown' });
+  const own = createPrimaryMetrics(registry, { version, revision });
   const cluster = new ClusterMetrics({ registry });
   const s3 = s3Settings(config);
   const producer = new Producer({

@@ -45,6 +45,7 @@ async function prepare(release: (work: () => Promise<void>) => void): Promise<Pl
   await mkdir(place.data);
   await writeDemoRecordings(place.data);
   await copyFile(join(root, 'deploy', 'local', 'demo.yaml'), join(place.data, 'demo.yaml'));
+  await execute('npm', ['pkg', 'set', 'gitHead=0123abc'], { cwd: place.app });
   await writeBits(place.app, 0o555);
   await mkdir(place.writable);
   await chmod(place.writable, 0o777);
@@ -137,6 +138,7 @@ test.serial(
     );
     const metrics = await (await fetch(`${url}/metrics`)).text();
     t.regex(metrics, /^roboflow_episodes_processed_total\{[^}]*status="completed"[^}]*\} 1$/m);
+    t.regex(metrics, /^roboflow_build_info\{[^}]*revision="0123abc"[^}]*\} 1$/m);
 
     const stoppedAt = Date.now();
     service.kill('SIGTERM');
