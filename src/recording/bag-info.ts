@@ -19,7 +19,7 @@ export type BagInfo = {
 const text = z.string().nullish();
 
 const schema = z.object({
-  storage_identifier: text,
+  storage_identifier: z.string().optional(),
   relative_file_paths: z.array(z.string()).nullish(),
   compression_mode: text,
   compression_format: text,
@@ -30,7 +30,12 @@ const schema = z.object({
   custom_data: z.record(z.string(), z.coerce.string()).nullish(),
 });
 
-/** Parses a `metadata.yaml`; throws `InputError` when it is none. */
+const outer = z.object({ rosbag2_bagfile_information: schema });
+
+/**
+ * Parses a `metadata.yaml`, or the same text as databases and MCAP files carry it, without its outer name. Throws
+ * `InputError` when it is none.
+ */
 export function parseBagInfo(yaml: string): BagInfo {
   let document: unknown;
   try {
@@ -40,14 +45,15 @@ export function parseBagInfo(yaml: string): BagInfo {
       cause: thrown,
     });
   }
-  const result = z.object({ rosbag2_bagfile_information: schema }).safeParse(document);
+  const result = z.union([outer, schema.required({ storage_identifier: true })]).safeParse(document);
   if (!result.success) {
-    const [issue] = result.error.issues;
     throw new InputError(
-      `expected rosbag2 information in metadata.yaml, found ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
+      `expected rosbag2 information in metadata.yaml, found ${printable(JSON.stringify(document) ?? 'nothing')}`,
+      { cause: result.error },
     );
   }
-  const info = result.data.rosbag2_bagfile_information;
+  const info =
+    'rosbag2_bagfile_information' in result.data ? result.data.rosbag2_bagfile_information : result.data;
   const topics = info.topics_with_message_count ?? [];
   return {
     storage: info.storage_identifier ?? '',
@@ -58,4 +64,15 @@ export function parseBagInfo(yaml: string): BagInfo {
     counts: new Map(topics.map(({ topic_metadata: { name }, message_count: count }) => [name, count])),
     customData: new Map(Object.entries(info.custom_data ?? {})),
   };
+}
+
+/** The same of a text that may be missing or damaged where it is a bonus: undefined then. */
+export function bagInfoIn(yaml: string | undefined): BagInfo | undefined {
+  if (yaml === undefined || yaml === '') return undefined;
+  try {
+    return parseBagInfo(yaml);
+  } catch (thrown) {
+    if (!(thrown instanceof InputError)) throw thrown;
+    return undefined;
+  }
 }

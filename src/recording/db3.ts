@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import sqlite from 'node-sqlite3-wasm';
 import { InputError, throwIfAborted, toError } from '../errors.ts';
-import { parseBagInfo } from './bag-info.ts';
+import { bagInfoIn } from './bag-info.ts';
 import type { BagInfo } from './bag-info.ts';
 import { commonSchema } from './common-definitions.ts';
 import type { OpenOptions } from './open-options.ts';
@@ -106,8 +106,7 @@ function definitionsOf(database: sqlite.Database): Map<string, Schema> {
 
 function infoOf(database: sqlite.Database): BagInfo | undefined {
   const row = database.get('SELECT metadata FROM metadata ORDER BY id DESC LIMIT 1');
-  const yaml = row ? textOf(row, 'metadata') : '';
-  return yaml === '' ? undefined : parseBagInfo(yaml);
+  return bagInfoIn(row ? textOf(row, 'metadata') : undefined);
 }
 
 /** A rosbag2 database as one recording; `compressionMode` tells whether its payloads are compressed one by one. */

@@ -1,5 +1,5 @@
 import { InputError } from '../errors.ts';
-import { parseBagInfo } from './bag-info.ts';
+import { bagInfoIn, parseBagInfo } from './bag-info.ts';
 import type { BagInfo } from './bag-info.ts';
 import { printable } from './compression.ts';
 import { Db3Recording } from './db3.ts';
@@ -53,7 +53,9 @@ export async function openRosbag2(files: RecordingFiles, options: OpenOptions = 
   }
   const [first] = parts;
   const metadata = parts.flatMap(({ recording }) => recording.metadata);
-  if (info && info.customData.size > 0) metadata.push({ name: 'custom_data', entries: info.customData });
+  const known = metadata.some(({ name }) => name === 'custom_data');
+  if (info && info.customData.size > 0 && !known)
+    metadata.push({ name: 'custom_data', entries: info.customData });
   return new JoinedRecording(parts, {
     container: info || !first ? 'rosbag2' : first.recording.container,
     writtenBy: info?.distro ? `rosbag2, ${info.distro}` : (first?.recording.writtenBy ?? 'rosbag2'),
@@ -71,8 +73,11 @@ export async function openSingle(
 ): Promise<Recording> {
   const losses: Loss[] = [];
   const part = await openPart(files, name, undefined, options, losses);
-  if (!part.expand && losses.length === 0) return part.recording;
-  const { container, writtenBy, metadata } = part.recording;
+  const custom = part.recording instanceof Db3Recording ? undefined : ownInfo(part.recording)?.customData;
+  if (!part.expand && losses.length === 0 && !custom?.size) return part.recording;
+  const { container, writtenBy } = part.recording;
+  const metadata = [...part.recording.metadata];
+  if (custom?.size) metadata.push({ name: 'custom_data', entries: custom });
   return new JoinedRecording([part], { container, writtenBy, metadata, losses });
 }
 
@@ -85,7 +90,7 @@ async function openPart(
 ): Promise<Part> {
   const opened = await openFile(await files.open(name), options);
   const { recording } = opened;
-  const own = info ?? (recording instanceof Db3Recording ? recording.info : undefined);
+  const own = info ?? ownInfo(recording);
   if (own?.compressionMode === 'message' && own.compressionFormat !== 'zstd') {
     await recording.close();
     throw new InputError(
@@ -94,6 +99,13 @@ async function openPart(
   }
   losses.push(...opened.losses);
   return { name, recording, expand: own?.compressionMode === 'message' ? expandMessage : undefined };
+}
+
+/** What a file says of itself: databases in a table, MCAP files in their last metadata record of the recorder. */
+function ownInfo(recording: Recording): BagInfo | undefined {
+  if (recording instanceof Db3Recording) return recording.info;
+  const record = recording.metadata.findLast(({ name }) => name === 'rosbag2');
+  return bagInfoIn(record?.entries.get('serialized_metadata'));
 }
 
 async function readInfo(

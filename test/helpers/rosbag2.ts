@@ -18,6 +18,7 @@ export type Rosbag2Options = {
   readonly compression?: 'none' | 'file' | 'message';
   /** Schema of the database: before 4 it carries no definitions, before 3 no metadata table. */
   readonly schema?: 1 | 2 | 3 | 4;
+  readonly customData?: Readonly<Record<string, string>>;
   /** Changes the description before it is written. */
   readonly info?: (info: Record<string, unknown>) => void;
 };
@@ -30,14 +31,19 @@ export async function rosbag2Of(options: Rosbag2Options): Promise<Record<string,
   const { storage = 'sqlite3', files: count = 1, compression = 'none' } = options;
   const rows = rowsOf(options.channels, compression === 'message');
   const files: Record<string, Uint8Array> = {};
+  const inside = innerInfo(options);
   const ending = storage === 'mcap' ? 'mcap' : 'db3';
   for (let part = 0; part < count; part++) {
     const from = Math.floor((part * rows.length) / count);
     const own = rows.slice(from, Math.floor(((part + 1) * rows.length) / count));
     const plain =
       storage === 'mcap'
-        ? await mcapOf({ channels: channelsWith(options.channels, own), compression: 'none' })
-        : await databaseOf(options, own);
+        ? await mcapOf({
+            channels: channelsWith(options.channels, own),
+            compression: 'none',
+            metadata: [{ name: 'rosbag2', entries: { serialized_metadata: inside } }],
+          })
+        : await databaseOf(options, own, inside);
     const name = `bag_${part}.${ending}`;
     if (compression === 'file') files[`${name}.zstd`] = Uint8Array.from(compress(plain, 1));
     else files[name] = plain;
@@ -53,6 +59,7 @@ export async function rosbag2Of(options: Rosbag2Options): Promise<Record<string,
       topic_metadata: { name: topic, type: ros2Name(type), serialization_format: 'cdr' },
       message_count: messages.length,
     })),
+    custom_data: options.customData ?? null,
     ros_distro: 'humble',
   };
   options.info?.(info);
@@ -78,7 +85,25 @@ function channelsWith(channels: readonly BuiltChannel[], rows: readonly Row[]): 
   }));
 }
 
-async function databaseOf(options: Rosbag2Options, rows: readonly Row[]): Promise<Uint8Array> {
+/** What a file of the recording says itself: the description without its outer name. */
+function innerInfo({ storage = 'sqlite3', compression = 'none', customData }: Rosbag2Options): string {
+  return stringify({
+    version: 9,
+    storage_identifier: storage,
+    message_count: 0,
+    topics_with_message_count: [],
+    compression_format: compression === 'message' ? 'zstd' : '',
+    compression_mode: compression === 'message' ? 'MESSAGE' : '',
+    custom_data: customData ?? null,
+    ros_distro: 'humble',
+  });
+}
+
+async function databaseOf(
+  options: Rosbag2Options,
+  rows: readonly Row[],
+  inside: string,
+): Promise<Uint8Array> {
   const { schema = 4, channels } = options;
   const folder = await mkdtemp(join(tmpdir(), 'rosbag2-'));
   const path = join(folder, 'bag.db3');
@@ -99,6 +124,7 @@ async function databaseOf(options: Rosbag2Options, rows: readonly Row[]): Promis
         'CREATE TABLE metadata(id INTEGER PRIMARY KEY, metadata_version INTEGER NOT NULL, metadata TEXT NOT NULL);',
       );
     }
+    if (schema >= 3) database.run('INSERT INTO metadata VALUES (1, 9, ?)', [inside]);
     if (schema >= 4) {
       database.exec(`CREATE TABLE message_definitions(id INTEGER PRIMARY KEY, topic_type TEXT NOT NULL,
         encoding TEXT NOT NULL, encoded_message_definition TEXT NOT NULL, type_description_hash TEXT NOT NULL);`);

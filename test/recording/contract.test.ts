@@ -92,6 +92,14 @@ const cells: readonly Cell[] = [
     container: 'rosbag2',
     make: async (channels) => only((await rosbag2Of({ channels }))['bag_0.db3']),
   },
+  ...(['sqlite3', 'mcap'] as const).map((storage): Cell => ({
+    title: `a ${storage} file with compressed messages that was opened alone`,
+    container: storage === 'mcap' ? 'mcap' : 'rosbag2',
+    make: async (channels) => {
+      const files = await rosbag2Of({ channels, storage, compression: 'message' });
+      return only(files['bag_0.db3'] ?? files['bag_0.mcap']);
+    },
+  })),
   {
     title: 'a rosbag2 folder without its description',
     container: 'rosbag2',
@@ -249,6 +257,20 @@ test('a folder without recordings, and one with a broken description, say so', a
     await refusal(t, memoryFiles({ 'metadata.yaml': Buffer.from('a: 1') })),
     /expected rosbag2 information in metadata.yaml/,
   );
+});
+
+test("a recorder's custom data is metadata of the recording, in a folder and in each file", async (t) => {
+  const channels = await demonstrationChannels({ seconds: 0.1 });
+  const customData = { task: 'Open the drawer.' };
+  for (const storage of ['sqlite3', 'mcap'] as const) {
+    const files = await rosbag2Of({ channels, storage, customData });
+    for (const content of [files, only(files['bag_0.db3'] ?? files['bag_0.mcap'])]) {
+      const recording = await openRecording(memoryFiles(content));
+      const found = recording.metadata.filter(({ name }) => name === 'custom_data');
+      t.deepEqual(found[0]?.entries, new Map(Object.entries(customData)));
+      await recording.close();
+    }
+  }
 });
 
 test('paths in a description never leave the folder', async (t) => {
