@@ -86,6 +86,8 @@ async function main(release) {
     0,
   );
   const firing = rules.filter((rule) => rule.firing).map((rule) => rule.name);
+  if (!firing.includes('RoboflowDeadLetter'))
+    faults.push('an episode failed, and RoboflowDeadLetter is silent');
   say(`${panels} panels and ${rules.length} rules asked; firing: ${firing.join(', ') || 'none'}`);
   say(`pictures: ${relative(process.cwd(), pictures) || '.'}`);
   if (faults.length > 0) throw new SetupError(`${faults.length} faults:\n  ${faults.join('\n  ')}`);

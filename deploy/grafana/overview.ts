@@ -1,7 +1,7 @@
 import type { DashboardSpec } from './build.ts';
 import { JOB, overRange, perSecond, quantile, shared, total } from './queries.ts';
 
-const EPISODES = 'roboflow_episodes_processed_total';
+const EPISODES = 'roboflow_episodes_ended_total';
 /** Jobs in states of the episode queue, once for all pods. */
 const jobs = (states: string) =>
   `sum (max by (state) (roboflow_queue_jobs{${JOB},queue="episodes",state=~"${states}"}))`;

@@ -18,8 +18,7 @@ const episodes = { queue: 'episodes' };
 
 const queue = (state: string, instance = 'a') =>
   `roboflow_queue_jobs{queue="episodes",state="${state}",${JOB},instance="${instance}"}`;
-const ended = (status: string) =>
-  `roboflow_episodes_processed_total{${POD},dataset_id="d",status="${status}"}`;
+const ended = (status: string) => `roboflow_episodes_ended_total{${POD},status="${status}"}`;
 
 /** Series of a pod in which nothing moves; `over` replaces some. */
 const still = (over: Readonly<Record<string, string>> = {}) => ({

@@ -27,6 +27,7 @@ export function createConversionMetrics(registry: Registry) {
   };
   return {
     episodesProcessed,
+    episodesEnded: counter(registry, catalogue.episodesEnded),
     episodeDuration: histogram(registry, catalogue.episodeDuration),
     framesProcessed: counter(registry, catalogue.framesProcessed),
     activeConversions: gauge(registry, catalogue.activeConversions),

@@ -1,5 +1,6 @@
 import {
   ATTEMPT_OUTCOMES,
+  EPISODE_STATUSES,
   QUEUE_STATES,
   REQUEUE_REASONS,
   RESTART_REASONS,
@@ -14,6 +15,14 @@ const HTTP_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
 /** What an operator needs beside the core set: jobs, queue, processes, dependencies, HTTP, and the merge itself. */
 export const operatorCatalogue = {
+  episodesEnded: {
+    name: 'roboflow_episodes_ended_total',
+    type: 'counter',
+    help: 'Episodes that reached a terminal outcome, over all datasets; there from the start, so that increase() sees the first.',
+    labels: ['status'],
+    closed: { status: EPISODE_STATUSES },
+    aggregator: 'sum',
+  },
   stageDuration: {
     name: 'roboflow_stage_duration_seconds',
     type: 'histogram',

@@ -10,6 +10,7 @@ export function countOutcome(
   end: { readonly state: Terminal; readonly frames: number; readonly seconds: number | undefined },
 ): void {
   metrics.episodesProcessed.inc({ dataset_id: datasetId, status: end.state });
+  metrics.episodesEnded.inc({ status: end.state });
   if (end.state === 'completed') {
     metrics.framesProcessed.inc(end.frames);
     metrics.lastSuccess.setToCurrentTime();

@@ -91,6 +91,7 @@ test('closed label sets are there at 0 before anything happened', async (t) => {
     'roboflow_pending_uploads',
     'roboflow_stage_duration_seconds_bucket{le="+Inf",stage="finalize"}',
     'roboflow_jobs_requeued_total{reason="crash"}',
+    'roboflow_episodes_ended_total{status="failed"}',
     'roboflow_frames_processed_total',
     'roboflow_episode_processing_duration_seconds_sum',
   ];
