@@ -7,6 +7,7 @@ import { EncodeError, InputError, throwIfAborted } from '../errors.ts';
 import { FrameAligner } from '../frame/aligner.ts';
 import type { AlignedFrame, AlignmentReport, EpisodeSpan } from '../frame/types.ts';
 import { withReleasers } from '../releasers.ts';
+import { findIntrinsics, type IntrinsicsFound } from './camera-info.ts';
 import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
 import { conversionHash, type MarksFile } from './marks.ts';
 import { type ConversionPlan, planConversion } from './plan.ts';
@@ -32,6 +33,7 @@ export async function produceEpisode(
   const { recording } = source;
   const name = source.name;
   const plan = await planConversion(recording, { ...request, name, marks }, signal);
+  const calibration = await findIntrinsics(recording, plan.mapping.sources, signal);
   const { extent, spans } = await scanTimeline(recording, plan, config, name, signal);
   progress.expect(extent.expectedRows);
   progress.enter('convert');
@@ -69,7 +71,7 @@ export async function produceEpisode(
       );
       if (faults.length > 0)
         throw new EncodeError(`${name}: ${faults.map(({ message }) => message).join('; ')}`);
-      const manifest = manifestOf(request, source, marks, plan, written, aligner.report());
+      const manifest = manifestOf(request, source, marks, plan, calibration, written, aligner.report());
       const files = Object.fromEntries(
         written.files.map((file) => [publishedPath(file, request), basename(file.localPath)]),
       );
@@ -107,6 +109,7 @@ function manifestOf(
   source: OpenedSource,
   marks: MarksFile | undefined,
   plan: ConversionPlan,
+  calibration: IntrinsicsFound,
   written: Written,
   alignment: AlignmentReport,
 ): EpisodeManifest {
@@ -122,6 +125,7 @@ function manifestOf(
     robotType: config.robot_type ?? null,
     features: plan.mapping.features,
     videoInfo: written.videoInfo,
+    ...(Object.keys(calibration.intrinsics).length > 0 && { intrinsics: calibration.intrinsics }),
     episodes: written.parts,
     files: written.files.map((file) => {
       const { type, bytes, sha256, frames, feature } = file;
@@ -129,7 +133,7 @@ function manifestOf(
       return { path, type, bytes, sha256, frames, ...(feature === undefined ? {} : { feature }) };
     }),
     alignment,
-    losses: source.recording.losses,
+    losses: [...source.recording.losses, ...calibration.losses],
   };
 }
 

@@ -94,6 +94,7 @@ function sheets({ manifest, frames }: EpisodeReport, part: EpisodePart): Html {
   const sheet = ({ key, shape }: Feature) => {
     const pictures = frames.filter(({ camera }) => camera === key);
     return markup`<h3>${key} <span class="soft">${shape[1] ?? 0}×${shape[0] ?? 0}</span></h3>
+      ${calibration(manifest, key)}
       <div class="sheet">
         ${pictures.map(({ index, picture }) => frame(key, index, picture, manifest.fps, part.frames))}
       </div>
@@ -101,6 +102,17 @@ function sheets({ manifest, frames }: EpisodeReport, part: EpisodePart): Html {
   };
   return markup`<h2>Cameras</h2>
     ${cameras.map(sheet)}`;
+}
+
+/** The calibration of a camera in a line, where there is one. */
+function calibration({ intrinsics }: EpisodeManifest, key: string): Html {
+  const found = intrinsics?.[key];
+  if (!found) return markup``;
+  const { topic, width, height, distortionModel, k } = found;
+  const [fx = 0, , cx = 0, , fy = 0, cy = 0] = k;
+  const focal =
+    k.length === 9 ? `, focal length ${shown(fx)}, ${shown(fy)}, centre ${shown(cx)}, ${shown(cy)}` : '';
+  return markup`<p class="soft">Calibrated at ${width}×${height} (${topic})${focal}${distortionModel === '' ? '' : `, ${distortionModel}`}</p>`;
 }
 
 function frame(key: string, index: number, picture: Uint8Array, fps: number, total: number): Html {

@@ -58,6 +58,17 @@ const file = z.strictObject({
   frames: count,
 });
 
+const intrinsics = z.strictObject({
+  topic: z.string(),
+  width: count,
+  height: count,
+  distortionModel: z.string(),
+  d: z.array(z.number()),
+  k: z.array(z.number()),
+  r: z.array(z.number()),
+  p: z.array(z.number()),
+});
+
 const age = z.strictObject({ p50: z.number(), p95: z.number(), max: z.number() });
 
 const sourceReport = z.looseObject({
@@ -89,6 +100,7 @@ const manifest = z.strictObject({
   robotType: z.string().nullable(),
   features: z.array(feature).min(1),
   videoInfo: z.record(z.string(), z.record(z.string(), z.unknown())),
+  intrinsics: z.record(z.string(), intrinsics).optional(),
   episodes: z.array(part).min(1),
   files: z.array(file).min(1),
   alignment: z.looseObject({

@@ -78,6 +78,22 @@ export type EpisodePart = {
   readonly histograms: Readonly<Record<string, readonly (readonly number[])[]>>;
 };
 
+/** A camera's calibration as recorded, before crop, resize and rotation; matrices by rows, [] where not given. */
+export type CameraIntrinsics = {
+  readonly topic: string;
+  readonly width: number;
+  readonly height: number;
+  readonly distortionModel: string;
+  /** Distortion parameters of the model. */
+  readonly d: readonly number[];
+  /** Intrinsic matrix, 3×3. */
+  readonly k: readonly number[];
+  /** Rectification matrix, 3×3. */
+  readonly r: readonly number[];
+  /** Projection matrix, 3×4. */
+  readonly p: readonly number[];
+};
+
 /**
  * The proof that a recording is converted: written last, a pure function of recording, config and converter version.
  * A recording without a manifest does not exist for finalize.
@@ -97,6 +113,8 @@ export type EpisodeManifest = {
   readonly features: readonly Feature[];
   /** `info` of each video feature for info.json, by key. */
   readonly videoInfo: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** By camera feature, where the recording has a calibration. */
+  readonly intrinsics?: Readonly<Record<string, CameraIntrinsics>>;
   readonly episodes: readonly EpisodePart[];
   readonly files: readonly EpisodeFile[];
   readonly alignment: AlignmentReport;

@@ -188,3 +188,46 @@ test('task and success come from metadata, and what is missing is said before an
     message: /task: topic \/task is not in the recording/,
   });
 });
+
+test('the calibration beside a camera is kept with the episode, and one that cannot be read is a loss', async (t) => {
+  const info = (topic: string, k: readonly number[]): BuiltChannel => ({
+    topic,
+    type: 'sensor_msgs/CameraInfo',
+    messages: [0.1, 0.2].map((time) => ({
+      log: at(time),
+      value: {
+        header: headerOf(at(time), 'cam'),
+        height: 64,
+        width: 96,
+        distortion_model: 'plumb_bob',
+        d: [0.1, -0.2, 0, 0, 0],
+        k,
+        r: [1, 0, 0, 0, 1, 0, 0, 0, 1],
+        p: [90, 0, 48, 0, 0, 91, 32, 0, 0, 0, 1, 0],
+      },
+    })),
+  });
+  const k = [90, 0, 48, 0, 91, 32, 0, 0, 1];
+  const source = await recordingOf(t, (channels) => [
+    ...channels,
+    info('/cam_high/camera_info', k),
+    info('/other/camera_info', [1, 0, 0, 0, 1, 0, 0, 0, 1]),
+  ]);
+  const { manifest } = await convert(t, source, base, 'Look.');
+  const found = manifest.intrinsics?.['observation.images.cam_high'];
+  t.deepEqual(Object.keys(manifest.intrinsics ?? {}), ['observation.images.cam_high']);
+  t.like(found, { topic: '/cam_high/camera_info', width: 96, height: 64, distortionModel: 'plumb_bob' });
+  t.deepEqual(found?.k, k);
+  t.deepEqual(found?.d, [0.1, -0.2, 0, 0, 0]);
+
+  const broken = await recordingOf(t, (channels) => [
+    ...channels,
+    info('/cam_high/camera_info', [Number.NaN, ...k.slice(1)]),
+  ]);
+  const second = await convert(t, broken, base, 'Look.');
+  t.is(second.manifest.intrinsics, undefined);
+  t.regex(
+    second.manifest.losses[0]?.what ?? '',
+    /^calibration of observation\.images\.cam_high from topic \/cam_high\/camera_info: expected 9 numbers in field 'k', found NaN/,
+  );
+});

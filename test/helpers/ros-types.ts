@@ -22,6 +22,10 @@ const BODIES: Readonly<Record<string, { text: string; header: boolean }>> = {
     header: true,
   },
   'sensor_msgs/CompressedImage': { text: `${HEADER}string format\nuint8[] data\n`, header: true },
+  'sensor_msgs/CameraInfo': {
+    text: `${HEADER}uint32 height\nuint32 width\nstring distortion_model\nfloat64[] d\nfloat64[9] k\nfloat64[9] r\nfloat64[12] p\n`,
+    header: true,
+  },
   'sensor_msgs/Image': {
     text: `${HEADER}uint32 height\nuint32 width\nstring encoding\nuint8 is_bigendian\nuint32 step\nuint8[] data\n`,
     header: true,
