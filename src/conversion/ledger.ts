@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { INFO_PATH, manifestPath } from '../dataset/layout.ts';
 import { InputError, StorageError } from '../errors.ts';
 import type { Storage, UploadFile } from '../storage/types.ts';
 
@@ -15,7 +16,6 @@ import type { Storage, UploadFile } from '../storage/types.ts';
 const DATASET_PATH = '.roboflow/dataset.json';
 const RUNS_PREFIX = '.roboflow/runs/';
 const EPISODES_PREFIX = '.roboflow/episodes/';
-const INFO_PATH = 'meta/info.json';
 
 const ownerSchema = z.object({ version: z.literal(1), datasetId: z.string() });
 
@@ -153,7 +153,7 @@ export async function readManifestSummary(
   key: string,
   signal: AbortSignal,
 ): Promise<z.output<typeof manifestFiles> | undefined> {
-  const text = await readText(storage, `${EPISODES_PREFIX}${key}.json`, signal);
+  const text = await readText(storage, manifestPath(key), signal);
   return text === undefined ? undefined : manifestFiles.parse(JSON.parse(text));
 }
 

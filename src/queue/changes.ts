@@ -4,7 +4,8 @@ import { type Enqueued, episodeJobId, QUEUES } from './jobs.ts';
 import { conflict, type Refusal, unknownDataset, unknownJob } from './refusals.ts';
 import type { Status } from './status.ts';
 import { publishStop } from './stops.ts';
-import { type Entry, isTerminal, type Staged, type Terminal, TERMINAL } from './store.ts';
+import { type Terminal, TERMINAL } from './keys.ts';
+import { type Entry, isTerminal, type Staged } from './store.ts';
 
 /** Cancelling and retrying. Each says at once what will be; workers follow within moments. */
 

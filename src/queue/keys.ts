@@ -1,5 +1,9 @@
 import type { QueueName } from './jobs.ts';
 
+/** How a recording can end. */
+export const TERMINAL = ['completed', 'failed', 'cancelled', 'skipped'] as const;
+export type Terminal = (typeof TERMINAL)[number];
+
 /** Names of the product's own keys in Redis, beside BullMQ's under the same prefix (so in one cluster slot). */
 export function keysOf(prefix: string) {
   const own = `${prefix}:rf`;
@@ -15,7 +19,7 @@ export function keysOf(prefix: string) {
     /** Hash key → outcome (JSON) of recordings that have ended. */
     outcomes: (id: string) => `${own}:outcomes:${id}`,
     /** Sorted set of keys by terminal state. */
-    ended: (id: string, state: string) => `${own}:${state}:${id}`,
+    ended: (id: string, state: Terminal) => `${own}:${state}:${id}`,
     /** Sorted set of the dataset's runs by time. */
     runs: (id: string) => `${own}:runs:${id}`,
     /** Text: a run (JSON) before it is committed. */
@@ -28,6 +32,8 @@ export function keysOf(prefix: string) {
     crashes: (id: string) => `${own}:crashes:${id}`,
     /** Who works on a recording, or plans or finalizes a dataset. */
     claim: (what: string) => `${own}:claim:${what}`,
+    /** Sorted set of datasets that have ended, by when. */
+    retired: `${own}:retired`,
     /** Stream of what happens to a dataset. */
     events: (id: string) => `${own}:events:${id}`,
     /** Answer to a request with an idempotency key. */

@@ -1,7 +1,8 @@
 import type { Job } from 'bullmq';
 import type { ConversionMetrics } from '../metrics/conversion.ts';
 import { type EpisodeResult, splitEpisodeJobId } from './jobs.ts';
-import type { DatasetStore, Outcome, Terminal } from './store.ts';
+import type { Terminal } from './keys.ts';
+import type { DatasetStore, Outcome } from './store.ts';
 
 /** Counts a recording's end: exactly once, by whoever moved the job to its terminal state. */
 export function countOutcome(

@@ -23,6 +23,7 @@ import {
 } from './jobs.ts';
 import { episodeJobOptions } from './options.ts';
 import { chunks, type DatasetStore, type Run, type Staged } from './store.ts';
+import { retireDataset } from './retention.ts';
 import { reconcile } from './reconcile.ts';
 
 /** What a dataset job needs of the process it runs in. */
@@ -81,6 +82,7 @@ export async function runDataset(
     if (data.step === 'plan') {
       await plan(setting, run, job, data, advance, signal);
       await advance({ step: 'wait' });
+      await setting.store.unstage(run.runId);
     }
     if (data.step === 'wait') {
       await setting.store.release(claim, QUEUES.dataset, jobId, token);
@@ -117,7 +119,6 @@ async function plan(
     await advance({ planned });
   }
   await store.setState(run, { state: 'converting' });
-  await store.unstage(run.runId);
 }
 
 /** Takes the ledger over when this Redis does not know the dataset, gives slots, writes the plan into the ledger. */
@@ -235,6 +236,8 @@ async function finish(
     ...(result.frames > 0 ? { published: result.frames } : {}),
     reason: result.reason,
   });
+  const newest = await store.dataset(run.datasetId);
+  if (newest?.finishedAt !== undefined) await retireDataset(store.redis, store.keys, run.datasetId);
   return result;
 }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { datasetStates, TERMINAL } from './store.ts';
+import { TERMINAL } from './keys.ts';
+import { datasetStates } from './store.ts';
 
 /** The objects scripts rely on: what the API answers and `roboflow status --json` prints. Times are ISO 8601 or null. */
 

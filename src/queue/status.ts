@@ -11,7 +11,8 @@ import {
   splitPublicJobId,
 } from './jobs.ts';
 import { type DatasetStatus, isoTime, type JobState, type JobStatus, type Page } from './shapes.ts';
-import { type DatasetRecord, type Entry, type Outcome, TERMINAL, type Terminal } from './store.ts';
+import { TERMINAL, type Terminal } from './keys.ts';
+import type { DatasetRecord, Entry, Outcome } from './store.ts';
 
 /** Failures that a dataset's status lists. */
 const FAILURES = 100;

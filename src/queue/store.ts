@@ -2,12 +2,9 @@ import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { datasetConfig } from '../conversion/config.ts';
 import { enqueueOptionsSchema, type QueueName } from './jobs.ts';
-import { type Keys, keysOf } from './keys.ts';
+import { type Keys, keysOf, type Terminal, TERMINAL } from './keys.ts';
+import { keepDataset } from './retention.ts';
 import * as scripts from './scripts.ts';
-
-/** How a recording can end. */
-export const TERMINAL = ['completed', 'failed', 'cancelled', 'skipped'] as const;
-export type Terminal = (typeof TERMINAL)[number];
 
 export const datasetStates = [
   'planning',
@@ -129,6 +126,7 @@ export class DatasetStore {
       [run.runId, run.datasetId, run.output, run.createdAt, JSON.stringify(run), 'planning'],
     );
     if (done === -1) return false;
+    await keepDataset(this.redis, this.keys, run.datasetId);
     for (let from = 0; from < run.total; from += CHUNK) await this.merge(run, from, CHUNK);
     return true;
   }

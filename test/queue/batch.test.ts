@@ -198,6 +198,29 @@ test('the job of a worker that died goes back at once, and after the second deat
   });
 });
 
+test('a plan interrupted anywhere goes on where it was: every recording once, failed ones too', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const names = Array.from({ length: 600 }, (_, i) => (i % 100 === 7 ? `bad-${i}.mcap` : `good-${i}.mcap`));
+  await rig.enqueue('large', names);
+  for (let lives = 0; lives < 3; lives++) {
+    const { consumer } = rig.consumer();
+    await rig.until('large', ({ episodes }) => episodes.completed + episodes.failed > lives * 20, 30_000);
+    const drained = consumer.drain();
+    consumer.handBack();
+    await drained;
+  }
+  const interrupted = await rig.producer.client.datasets.getJobs(['waiting', 'waiting-children']);
+  t.is(interrupted.length, 1);
+  const { registry } = rig.consumer();
+  const status = await rig.ended('large', 60_000);
+  t.is(status.state, 'partial');
+  t.like(status.episodes, { total: 600, completed: 594, failed: 6, skipped: 0 });
+  t.is(status.frames, 594 * ROWS);
+  t.is(rig.finalized.length, 1);
+  t.true(rig.begun.length <= 600 + 3, `${rig.begun.length} conversions began`);
+  t.true(((await outcomes(registry))['completed'] ?? 0) > 0);
+});
+
 test('a dataset of an unusable output fails with the reason in every job, without converting', async (t) => {
   const rig = await Rig.open(t, redis.url);
   rig.consumer();

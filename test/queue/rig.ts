@@ -56,6 +56,7 @@ export class Rig {
   readonly begun: string[] = [];
   readonly finalized: FinalizeRequest[] = [];
   readonly #consumers: Consumer[] = [];
+  #twin: Rig | undefined;
   /** Failures of `flaky-N` still to come, by source. */
   readonly #flaky = new Map<string, number>();
 
@@ -83,11 +84,19 @@ export class Rig {
   static async open(t: ExecutionContext, url: string): Promise<Rig> {
     const rig = new Rig(url, randomPrefix(), await mkdtemp(join(tmpdir(), 'roboflow-rig-')));
     t.teardown(async () => {
+      await rig.#twin?.close();
+      if (rig.#twin) await removePrefix(url, rig.#twin.prefix);
       await rig.close();
       await removePrefix(url, rig.prefix);
       await rm(rig.folder, { recursive: true, force: true });
     });
     return rig;
+  }
+
+  /** A rig of the same folder whose Redis knows nothing of this one; it ends with this one. */
+  twin(prefix: string): Rig {
+    this.#twin = new Rig(this.url, prefix, this.folder);
+    return this.#twin;
   }
 
   /** Starts a worker with metrics of its own. */
