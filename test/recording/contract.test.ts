@@ -5,7 +5,7 @@ import { compress } from '@foxglove/wasm-zstd';
 import { loadDecompressHandlers } from '@mcap/support';
 import test from 'ava';
 import { createDecoder } from '../../src/recording/decode.ts';
-import { toPicture } from '../../src/recording/image.ts';
+import { isPictureSchema, toPicture } from '../../src/recording/image.ts';
 import { openRecording } from '../../src/recording/open.ts';
 import { createStampReader } from '../../src/recording/stamp.ts';
 import type { Message, Recording, RecordingFiles } from '../../src/recording/types.ts';
@@ -19,6 +19,7 @@ import {
   jointPosition,
   numberedJpeg,
 } from '../helpers/demonstration.ts';
+import { protobufChannel } from '../helpers/foxglove.ts';
 import { localFiles, mcapOf, memoryFiles } from '../helpers/recordings.ts';
 import type { BuiltChannel } from '../helpers/recordings.ts';
 import { rosbag2Of } from '../helpers/rosbag2.ts';
@@ -188,6 +189,50 @@ for (const { title, container, make, losses } of cells) {
     await recording.close();
   });
 }
+
+test('an MCAP file with protobuf and JSON messages beside each other gives both', async (t) => {
+  const jpeg = await numberedJpeg(3, { width: 96, height: 64 });
+  const time = START + 1n;
+  const stamp = { sec: Number(time / 1_000_000_000n), nsec: Number(time % 1_000_000_000n) };
+  const rows = [
+    { log: time, time, value: { width: 2, height: 1, step: 6, encoding: 'rgb8', data: [1, 2, 3, 4, 5, 6] } },
+  ];
+  const bytes = await mcapOf({
+    channels: [
+      protobufChannel('/coded', 'foxglove.CompressedImage', [
+        { log: time, time, value: { data: jpeg, format: 'jpeg' } },
+      ]),
+      protobufChannel('/raw', 'foxglove.RawImage', rows),
+      {
+        topic: '/json',
+        type: 'foxglove.CompressedImage',
+        encoding: 'json',
+        messages: [
+          {
+            log: time,
+            value: { timestamp: stamp, data: Buffer.from(jpeg).toString('base64'), format: 'jpeg' },
+          },
+        ],
+      },
+    ],
+  });
+  const recording = await openRecording(memoryFiles(bytes));
+  const found: string[] = [];
+  for (const { channel, data } of await all(recording)) {
+    t.is(createStampReader(channel)?.(data), time);
+    t.true(isPictureSchema(channel));
+    const picture = toPicture(createDecoder(channel)(data), channel);
+    found.push(
+      `${channel.topic} ${picture.format} ${picture.width}x${picture.height} ${picture.data.byteLength}`,
+    );
+  }
+  t.deepEqual(found, [
+    `/coded jpeg 96x64 ${jpeg.byteLength}`,
+    '/raw raw 2x1 6',
+    `/json jpeg 96x64 ${jpeg.byteLength}`,
+  ]);
+  await recording.close();
+});
 
 test('a folder on disk is read through links: nothing is written beside the source, nothing is left behind', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'source-'));

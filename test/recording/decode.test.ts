@@ -1,11 +1,10 @@
 import test from 'ava';
-import protobuf from 'protobufjs';
-import 'protobufjs/ext/descriptor.js';
 import { InputError } from '../../src/errors.ts';
 import { createDecoder } from '../../src/recording/decode.ts';
 import { createStampReader } from '../../src/recording/stamp.ts';
 import type { Channel } from '../../src/recording/types.ts';
 import { headerOf } from '../helpers/demonstration.ts';
+import { protobufType } from '../helpers/foxglove.ts';
 import { rosEncoder } from '../helpers/recordings.ts';
 import { definitionOf } from '../helpers/ros-types.ts';
 
@@ -127,7 +126,6 @@ test('a type without a stamp has no stamp reader, and a zero stamp is none', (t)
 const PROTO = `
 syntax = "proto3";
 package robot;
-import "google/protobuf/timestamp.proto";
 message State {
   google.protobuf.Timestamp timestamp = 1;
   repeated double joint_position = 2;
@@ -141,39 +139,19 @@ message State {
   message Part { string part_name = 1; sint64 offset = 2; }
 }`;
 
-function stateChannel(): { channel: Channel; type: protobuf.Type } {
-  const root = new protobuf.Root();
-  protobuf.parse(
-    `syntax = "proto3"; package google.protobuf; message Timestamp { int64 seconds = 1; int32 nanos = 2; }`,
-    root,
-    { keepCase: true },
-  );
-  protobuf.parse(PROTO, root, { keepCase: true });
-  root.resolveAll();
-  const set = root.toDescriptor('proto3');
-  const data = (set.constructor as unknown as { encode(m: unknown): protobuf.Writer }).encode(set).finish();
-  return {
-    channel: channelOf('protobuf', 'robot.State', 'protobuf', data),
-    type: root.lookupType('robot.State'),
-  };
-}
-
 test('a protobuf message decodes with its own field names, bigints for 64 bits, and its stamp', (t) => {
-  const { channel, type } = stateChannel();
-  const data = type
-    .encode(
-      type.fromObject({
-        timestamp: { seconds: '1700000000', nanos: 123_456_789 },
-        joint_position: [0.25, -2],
-        tick: '-9007199254740995',
-        big: '18446744073709551615',
-        blob: Uint8Array.of(1, 2, 3),
-        gains: { p: 0.5 },
-        parts: [{ part_name: 'x', offset: '-5' }],
-        mode: 1,
-      }),
-    )
-    .finish();
+  const { schema, encode } = protobufType('robot.State', PROTO);
+  const channel = channelOf('protobuf', schema.name, schema.encoding, schema.data);
+  const data = encode({
+    timestamp: { seconds: '1700000000', nanos: 123_456_789 },
+    joint_position: [0.25, -2],
+    tick: '-9007199254740995',
+    big: '18446744073709551615',
+    blob: Uint8Array.of(1, 2, 3),
+    gains: { p: 0.5 },
+    parts: [{ part_name: 'x', offset: '-5' }],
+    mode: 1,
+  });
   const decoded = createDecoder(channel)(data) as Record<string, unknown>;
   t.deepEqual(decoded['joint_position'], [0.25, -2]);
   t.is(decoded['tick'], -9007199254740995n);
