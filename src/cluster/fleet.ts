@@ -33,6 +33,12 @@ type Slot = {
   readonly jobs: Map<string, ActiveJob>;
 };
 
+/**
+ * Pictures and chunks are memory outside the JavaScript heap, which only collections give back; with V8's usual limits
+ * these come so rarely that the garbage doubles a worker. Small spaces cost a few percent of its own time.
+ */
+export const workerFlags: readonly string[] = ['--max-semi-space-size=1', '--heap-growing-percent=20'];
+
 /** A worker that lives shorter than this counts towards its slot's crash loop. */
 const QUICK_DEATH_MS = 10_000;
 const MAX_BACKOFF_MS = 30_000;
@@ -79,7 +85,10 @@ export class Fleet {
   /** Starts a worker in every slot. */
   start(): void {
     // Whatever program is the primary, workers run the service's entry.
-    cluster.setupPrimary({ exec: fileURLToPath(new URL('../main.js', import.meta.url)) });
+    cluster.setupPrimary({
+      exec: fileURLToPath(new URL('../main.js', import.meta.url)),
+      execArgv: [...process.execArgv, ...workerFlags],
+    });
     for (const slot of this.#slots) this.#fork(slot);
   }
 

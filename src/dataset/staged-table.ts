@@ -6,8 +6,9 @@ import { openParquet, ParquetFile } from './parquet.ts';
 import { statChannels, VectorMoments, VectorQuantiles } from './vector-stats.ts';
 import type { FeatureStats } from './types.ts';
 
-/** Values in one row group at most: keeps encoding below about 0.1 s, and memory flat. */
-const GROUP_VALUES = 1 << 19;
+/** Values and rows in one row group at most: keeps encoding below about 0.1 s, and memory flat. */
+const GROUP_VALUES = 1 << 18;
+const GROUP_ROWS = 1 << 11;
 const GROUP_BYTES = 32 << 20;
 
 /** One episode of the table. */
@@ -45,7 +46,7 @@ export class StagedTable {
       (sum, feature) => sum + (isCamera(feature) ? 1 : valueLength(feature)),
       0,
     );
-    this.#groupRows = Math.max(1, Math.floor(GROUP_VALUES / values));
+    this.#groupRows = Math.max(1, Math.min(GROUP_ROWS, Math.floor(GROUP_VALUES / values)));
   }
 
   static async create(path: string, fps: number, features: readonly Feature[]): Promise<StagedTable> {

@@ -1,0 +1,44 @@
+// Converts recordings one after the other, as a worker does, and prints a line of JSON for each:
+// {frames, peakRssBytes, seconds}; the peak is that of the process so far.
+// node convert-child.js CONFIG_JSON OUT RECORDING…
+import { join } from 'node:path';
+import { Registry } from 'prom-client';
+import { datasetConfig } from '../../src/conversion/config.ts';
+import { convertEpisode } from '../../src/conversion/convert.ts';
+import type { Log } from '../../src/conversion/types.ts';
+import { createMetrics } from '../../src/metrics/index.ts';
+import { openStorage } from '../../src/storage/open.ts';
+
+/** What one conversion took. */
+export type ChildResult = {
+  readonly frames: number;
+  readonly peakRssBytes: number;
+  readonly seconds: number;
+};
+
+const [config = '{}', out = '', ...recordings] = process.argv.slice(2);
+const metrics = createMetrics(new Registry());
+const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
+for (const [index, source] of recordings.entries()) {
+  const startedAt = performance.now();
+  const folder = join(out, String(index));
+  const { manifest } = await convertEpisode(
+    { source, config: datasetConfig.parse(JSON.parse(config)), key: 'episode', slot: 0, task: 'Move.' },
+    {
+      output: openStorage(folder, { metrics: metrics.storage, role: 'destination' }),
+      scratch: join(out, 'scratch'),
+      bufferMaxBytes: 256 * 1024 * 1024,
+      upload: { concurrency: 2, maxAttempts: 3 },
+      metrics,
+      log,
+      signal: new AbortController().signal,
+    },
+  );
+  const result: ChildResult = {
+    frames: manifest.episodes.reduce((sum, part) => sum + part.frames, 0),
+    // resourceUsage gives kilobytes.
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    seconds: (performance.now() - startedAt) / 1000,
+  };
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+}
