@@ -144,7 +144,8 @@ export class Consumer {
     const signal = this.#running.start(active);
     const forward = () => this.#running.stop(queue, active.jobId, 'lock-lost');
     stopped?.addEventListener('abort', forward, { once: true });
-    const log = this.#options.log.child({ jobId: active.jobId, attempt: job.attemptsMade + 1 });
+    const datasetId = jobKinds[kind].data.safeParse(job.data).data?.datasetId;
+    const log = this.#options.log.child({ jobId: active.jobId, datasetId, attempt: job.attemptsMade + 1 });
     try {
       if (kind === 'dataset') return await runDataset(this.#planner(log), job, token, signal);
       return await this.#episode(log, job, token, signal);
@@ -272,6 +273,11 @@ export class Consumer {
       const end = { state: parsed.outcome, frames: parsed.frames, seconds: secondsOf(job) };
       countOutcome(metrics.conversion, datasetId, end);
       metrics.job.attempts.inc({ outcome: parsed.outcome });
+      const { outcome, frames } = parsed;
+      this.#options.log.info(
+        { jobId: job.id, datasetId, outcome, frames, seconds: end.seconds },
+        'episode ended',
+      );
     }
     this.#running.end({ queue: jobKinds[kind].queue, jobId: job.id ?? '' });
   }
