@@ -23,7 +23,6 @@ import {
 } from './jobs.ts';
 import { episodeJobOptions } from './options.ts';
 import { chunks, type DatasetStore, type Run, type Staged } from './store.ts';
-import { retireDataset } from './retention.ts';
 import { reconcile } from './reconcile.ts';
 
 /** What a dataset job needs of the process it runs in. */
@@ -236,8 +235,6 @@ async function finish(
     ...(result.frames > 0 ? { published: result.frames } : {}),
     reason: result.reason,
   });
-  const newest = await store.dataset(run.datasetId);
-  if (newest?.finishedAt !== undefined) await retireDataset(store.redis, store.keys, run.datasetId);
   return result;
 }
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { datasetConfig } from '../conversion/config.ts';
 import { enqueueOptionsSchema, type QueueName } from './jobs.ts';
 import { type Keys, keysOf, type Terminal, TERMINAL } from './keys.ts';
-import { keepDataset } from './retention.ts';
+import { keepDataset, retireDataset } from './retention.ts';
 import * as scripts from './scripts.ts';
 
 export const datasetStates = [
@@ -225,7 +225,7 @@ export class DatasetStore {
     return done === 1;
   }
 
-  /** Sets the state of a run, and of its dataset while it is the newest. `undefined` removes a field. */
+  /** Sets the state of a run, and of its dataset while it is the newest; one that has ended may be forgotten in time. */
   async setState(
     run: Pick<Run, 'runId' | 'datasetId'>,
     fields: {
@@ -235,11 +235,13 @@ export class DatasetStore {
       readonly reason?: string | undefined;
     },
   ): Promise<void> {
-    await scripts.setState(
+    const newest = await scripts.setState(
       this.redis,
       [this.keys.dataset(run.datasetId), this.keys.run(run.runId), this.keys.events(run.datasetId)],
       [run.runId, ...Object.entries(fields).flatMap(([field, value]) => [field, value ?? ''])],
     );
+    if (newest === 1 && fields.finishedAt !== undefined)
+      await retireDataset(this.redis, this.keys, run.datasetId);
   }
 
   /** A run with its config; kept in memory once read, as it never changes. */

@@ -258,7 +258,8 @@ export async function total(name: string, ...registries: Registry[]): Promise<nu
   return sum;
 }
 
-function manifestOf(request: ConversionRequest): EpisodeManifest {
+/** A manifest of `ROWS` rows. */
+export function manifestOf(request: ConversionRequest): EpisodeManifest {
   return {
     version: 1,
     key: request.key,
