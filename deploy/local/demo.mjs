@@ -1,7 +1,7 @@
 import './node-version.mjs';
 import { randomBytes } from 'node:crypto';
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { startKept } from './kept-process.mjs';
 import { progressLine } from './progress-line.mjs';
@@ -10,11 +10,12 @@ import { setUp } from './setup.mjs';
 import { SetupError, fail, projectRoot, run, say } from './steps.mjs';
 
 /**
- * `npm run demo`: makes three recordings, starts the real service, enqueues them through its API as a user would, watches,
- * verifies the dataset, draws it, and says where to look next. Everything stays in `demo/`, which each run replaces.
+ * `npm run demo [-- FOLDER]`: makes three recordings, starts the real service, enqueues them through its API as a user
+ * would, watches, verifies the dataset, draws it, and says where to look next. Everything stays in FOLDER (default
+ * `demo/`), and each run replaces what the last one left there.
  */
 
-const folder = join(projectRoot, 'demo');
+const folder = resolve(projectRoot, process.argv[2] || 'demo');
 const dataset = join(folder, 'dataset');
 const shown = (path) => relative(process.cwd(), path) || '.';
 

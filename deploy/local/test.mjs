@@ -14,7 +14,10 @@ async function main() {
   const { startRedis } = await setUp({ optional: ['promtool', 'curl', 'pip'] });
   const redis = await startRedis();
   try {
-    process.exitCode = await runTests(process.argv.slice(2).map(compiled), { REDIS_URL: redis.url });
+    process.exitCode = await runTests(process.argv.slice(2).map(compiled), {
+      REDIS_URL: redis.url,
+      ROBOFLOW_SETUP: 'done',
+    });
   } finally {
     await redis.stop();
   }
