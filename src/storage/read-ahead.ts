@@ -1,11 +1,13 @@
 /** Smallest request, bytes. */
 const MIN_WINDOW = 131_072; // 128 KiB
 /** Largest request made ahead of a reader, bytes. */
-const MAX_WINDOW = 8_388_608; // 8 MiB
+const MAX_WINDOW = 4_194_304; // 4 MiB
 /** A read that starts so close behind an earlier one continues it, bytes. */
 const MAX_GAP = 262_144; // 256 KiB
 /** Bytes kept of one object. */
-const MAX_KEPT = 33_554_432; // 32 MiB
+const MAX_KEPT = 16_777_216; // 16 MiB
+/** A result shares the memory of a request that is at most so many times its size. */
+const MAX_SHARE = 4;
 
 type Segment = {
   readonly start: number;
@@ -17,8 +19,8 @@ type Segment = {
 
 /**
  * Turns many small reads into few large requests. A read that continues an earlier one makes the window double, up to
- * 8 MiB, and the next window is requested before it is needed; a read elsewhere costs one request of its own size
- * (at least 128 KiB). Several places may be read forward at once. Memory is bounded: 32 MiB, or what one read needs.
+ * 4 MiB, and the next window is requested before it is needed; a read elsewhere costs one request of its own size
+ * (at least 128 KiB). Several places may be read forward at once. Memory is bounded: 16 MiB, or what one read needs.
  */
 export class ReadAhead {
   readonly #size: number;
@@ -33,21 +35,26 @@ export class ReadAhead {
     this.#fetch = fetch;
   }
 
-  /** Bytes `[offset, offset + length)`, a copy of the caller's own. The range must lie within the object. */
+  /**
+   * Bytes `[offset, offset + length)`, which must lie within the object. They may be kept, not changed: they may be part
+   * of a larger buffer, of at most `MAX_SHARE` times their length.
+   */
   async read(offset: number, length: number): Promise<Uint8Array> {
     if (this.#closed) throw new Error('read after close');
-    const result = Buffer.allocUnsafe(length);
     const end = offset + length;
+    let result: Uint8Array | undefined;
     let position = offset;
     while (position < end) {
       const segment = this.#covering(position) ?? this.#request(position, end);
       const data = await this.#dataOf(segment);
       const upTo = Math.min(end, segment.end);
-      result.set(data.subarray(position - segment.start, upTo - segment.start), position - offset);
+      const found = data.subarray(position - segment.start, upTo - segment.start);
+      if (found.length === length && length * MAX_SHARE >= data.length) result = found;
+      else (result ??= Buffer.allocUnsafe(length)).set(found, position - offset);
       position = upTo;
       this.#prefetch(segment, position);
     }
-    return result;
+    return result ?? new Uint8Array();
   }
 
   /** Waits for requests under way. */
