@@ -50,7 +50,10 @@ export function vectorTopic(facts: TopicFacts): VectorTopic | undefined {
   const fields = numericFields(first, '');
   const size = fields.reduce((sum, field) => sum + field.size, 0);
   if (size === 0 || size > largestVector) return undefined;
-  return { ...facts, fields: fields.map(({ path }) => path), names: undefined, size, command };
+  const paths = fields.map(({ path }) => path);
+  // A single flag or counter keeps its own type in a dataset and is no vector.
+  if (!reads({ topic, field: paths }, first)) return undefined;
+  return { ...facts, fields: paths, names: undefined, size, command };
 }
 
 function reads(setting: Parameters<typeof vectorReader>[0], first: unknown): boolean {

@@ -36,9 +36,9 @@ export function suggestConfig(recording: RecordingFacts): string {
   ];
   return [
     `# Suggested for ${oneLine(recording.name)}; every line can be changed.`,
-    `fps: ${fps.value} # ${fps.why}`,
+    `fps: ${fps.value} # ${oneLine(fps.why)}`,
     '# robot_type: my_robot',
-    `clock: ${clock.value} # ${clock.why}`,
+    `clock: ${clock.value} # ${oneLine(clock.why)}`,
     ...taskLines(recording),
     features.length > 0
       ? 'features:'
@@ -100,8 +100,8 @@ function clockOf(used: readonly TopicFacts[]): { value: 'header' | 'log'; why: s
   }
   const why =
     unstamped.length > 0
-      ? `no time stamp in the messages of ${unstamped.map(oneLine).join(', ')}`
-      : `stamps that are zero or run backwards in ${faulty.map(oneLine).join(', ')}`;
+      ? `no time stamp in the messages of ${unstamped.join(', ')}`
+      : `stamps that are zero or run backwards in ${faulty.join(', ')}`;
   return { value: 'log', why: used.length > 0 ? why : 'when a message was written', stamped: false };
 }
 
@@ -159,9 +159,9 @@ function vectorLines(key: string, vectors: readonly VectorTopic[]): string[] {
   const [only] = vectors;
   if (!only) return [];
   if (vectors.length === 1)
-    return [`  ${key}: # ${only.size} values`, ...sourceLines(only).map((line) => `    ${line}`)];
+    return [`  ${key}: # ${valueCount(only.size)}`, ...sourceLines(only).map((line) => `    ${line}`)];
   return [
-    `  ${key}: # ${vectors.reduce((sum, { size }) => sum + size, 0)} values`,
+    `  ${key}: # ${valueCount(vectors.reduce((sum, { size }) => sum + size, 0))}`,
     '    concat:',
     ...vectors.flatMap((vector) =>
       sourceLines(vector).map((line, i) => `      ${i === 0 ? '- ' : '  '}${line}`),
@@ -248,7 +248,7 @@ function leftOut(
   const lines = [
     ...cameras.map(({ probe }) => `${probe.topic}: the same pictures in another form`),
     ...vectors.map(
-      ({ probe, fields, size }) => `${probe.topic}: ${size} values in ${fields.slice(0, 4).join(', ')}`,
+      ({ probe, fields, size }) => `${probe.topic}: ${valueCount(size)} in ${fields.slice(0, 4).join(', ')}`,
     ),
     ...sparse.map(
       ({ probe, messages }) =>
@@ -256,6 +256,10 @@ function leftOut(
     ),
   ];
   return lines.length === 0 ? [] : ['  # Not used:', ...lines.map((line) => `  #   ${oneLine(line)}`)];
+}
+
+function valueCount(size: number): string {
+  return size === 1 ? '1 value' : `${size} values`;
 }
 
 /** A text as a YAML scalar that stays a text, also within braces. */

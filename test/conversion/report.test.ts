@@ -26,7 +26,7 @@ const config = {
   clock: 'header',
   features: {
     'observation.images.cam_high': { topic: '/cam_high/image_raw/compressed', type: 'video' },
-    'observation.images.wrist': { topic: '/wrist/image_raw/compressed', type: 'video' },
+    'observation.images.wrist': { topic: '/wrist/image_raw/compressed', type: 'image' },
     'observation.state': { topic: '/joint_states', field: 'position', names: 'all' },
     action: { topic: '/joint_commands', field: 'position', names: 'all' },
     grip: { topic: '/joint_states', field: 'position', names: ['gripper'], labels: ['open'] },

@@ -11,6 +11,7 @@ import { isPictureSchema, toPicture } from '../../src/recording/image.ts';
 import { openRecording } from '../../src/recording/open.ts';
 import { createStampReader } from '../../src/recording/stamp.ts';
 import type { Message, Recording, RecordingFiles } from '../../src/recording/types.ts';
+import { seeded } from '../frame/streams.ts';
 import { demonstration } from '../helpers/demonstration.ts';
 import { localFiles, memoryFiles, sharedRecordings } from '../helpers/recordings.ts';
 
@@ -267,6 +268,70 @@ test('the task comes from a topic or from metadata that name it, and is never ma
   const text = suggestConfig(recordingOf(state));
   t.is(parseDatasetConfig(text).task, undefined);
   t.regex(text, /^# task: "What the robot does\." {3}# needed here, or with each recording \(--task\)$/m);
+});
+
+test('whatever stands in a recording, the suggestion is a config that fits it', (t) => {
+  const random = seeded(3);
+  const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)] as T;
+  const keys = [
+    'x',
+    'y',
+    'position',
+    'name',
+    'header',
+    'data',
+    'a b',
+    'a.b',
+    'a[0]',
+    'q\n# z',
+    'no',
+    '7',
+    'stamp',
+  ];
+  const value = (depth: number): unknown => {
+    const kind = random();
+    if (depth > 3 || kind < 0.4) {
+      return pick([
+        0,
+        1.5,
+        Number.NaN,
+        true,
+        '',
+        'text',
+        null,
+        5n,
+        [],
+        [1, 2],
+        ['a', 'b'],
+        new Float64Array(3),
+        new Uint8Array(9000),
+      ]);
+    }
+    if (kind > 0.85) return [value(depth + 1), value(depth + 1)];
+    return Object.fromEntries(
+      Array.from({ length: 1 + Math.floor(random() * 4) }, () => [pick(keys), value(depth + 1)]),
+    );
+  };
+  let suggested = 0;
+  for (let round = 0; round < 600; round++) {
+    const topics = ['/t\nfps: 3', '/"cmd": {x}', '/state # 1', '- y', '/cmd/a', 'true'].slice(
+      Math.floor(random() * 6),
+    );
+    const found = recordingOf(
+      ...topics.map((topic) =>
+        facts(topic, 'any', value(0), { hz: pick([null, 0, 9.7, 1e6]) }, { hasStamp: random() < 0.7 }),
+      ),
+    );
+    const text = suggestConfig({ ...found, name: 'n\nclock: header' });
+    if (text.includes('features: {}')) continue;
+    suggested += 1;
+    const config = parseDatasetConfig(text);
+    t.notThrows(
+      () => resolveMapping(config, new Map(found.topics.map(({ probe }) => [probe.topic, probe]))),
+      `round ${round}:\n${text}`,
+    );
+  }
+  t.true(suggested > 100, `${suggested} suggestions`);
 });
 
 test('a recording with nothing to convert says so instead of making something up', (t) => {
