@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import test from 'ava';
 import { parse } from 'yaml';
 import { environment } from '../../src/config.ts';
@@ -86,6 +88,26 @@ test('package, image and chart carry the same version', (t) => {
   t.is(chart.appVersion, version);
   t.true(stage('').includes(`ARG VERSION=${version}`));
   t.true(read('docker-compose.yml').includes(`roboflow-worker:\${ROBOFLOW_VERSION:-${version}}`));
+});
+
+test('the npm package holds the program, its types, the rules and the dashboards, and no sources or tests', async (t) => {
+  const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json'], {
+    cwd: root,
+    maxBuffer: 16 * 1024 * 1024,
+  });
+  const [packed] = Object.values(JSON.parse(stdout) as { files: { path: string }[] }[]);
+  const paths = packed?.files.map(({ path }) => path) ?? [];
+  const manifest = JSON.parse(read('package.json')) as { bin: Record<string, string> };
+  for (const path of Object.values(manifest.bin)) t.true(paths.includes(path), path);
+  t.regex(read('dist/src/cli.js'), /^#!\/usr\/bin\/env node\n/);
+  for (const path of ['LICENSE', 'README.md', 'CHANGELOG.md', 'deploy/prometheus/roboflow.rules.yml']) {
+    t.true(paths.includes(path), path);
+  }
+  t.true(paths.some((path) => /^deploy\/grafana\/.*\.json$/.test(path)));
+  const strange = paths.filter(
+    (path) => !/^(dist\/src\/.*\.(js|d\.ts|js\.map)|[^.].*\.(md|yml|json)|LICENSE)$/.test(path),
+  );
+  t.deepEqual(strange, []);
 });
 
 type Service = {
