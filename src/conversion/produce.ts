@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { stagedPath, videoPath } from '../dataset/layout.ts';
+import { conversionVideoPath, stagedPath } from '../dataset/layout.ts';
 import type { EpisodeManifest, Written, WrittenFile } from '../dataset/types.ts';
 import { verifyWritten } from '../dataset/verify-written.ts';
 import { DatasetWriter } from '../dataset/writer.ts';
@@ -47,6 +47,8 @@ export async function produceEpisode(
       features: plan.mapping.features,
       video: { ...config.video, pixFmt: config.video.pix_fmt },
       expectedFrames: extent.expectedRows,
+      format: config.format,
+      split: spans.length > 1,
       signal,
       metrics: metrics.video,
       onBuffered: (bytes) => held.set('writer', bytes),
@@ -116,6 +118,7 @@ function manifestOf(
   const { config, key, slot } = request;
   return {
     version: 1,
+    format: config.format,
     key,
     slot,
     source: { ...source.info },
@@ -128,18 +131,34 @@ function manifestOf(
     ...(Object.keys(calibration.intrinsics).length > 0 && { intrinsics: calibration.intrinsics }),
     episodes: written.parts,
     files: written.files.map((file) => {
-      const { type, bytes, sha256, frames, feature } = file;
+      const { type, bytes, sha256, frames, feature, episode } = file;
       const path = publishedPath(file, request);
-      return { path, type, bytes, sha256, frames, ...(feature === undefined ? {} : { feature }) };
+      const place = {
+        ...(feature === undefined ? {} : { feature }),
+        ...(episode === undefined ? {} : { episode }),
+      };
+      return { path, type, bytes, sha256, frames, ...place };
     }),
     alignment,
-    losses: [...source.recording.losses, ...calibration.losses],
+    losses: [
+      ...source.recording.losses,
+      ...calibration.losses,
+      ...Object.entries(written.repeated).map(([camera, count]) => ({
+        what: `pictures of ${camera} that did not decode, shown as the picture before them`,
+        count,
+      })),
+    ],
   };
 }
 
 /** Where a file of the episode lies once it is published. */
-function publishedPath(file: WrittenFile, { key, slot }: ConversionRequest): string {
-  return file.type === 'video' ? videoPath(file.feature ?? '', slot) : stagedPath(key);
+function publishedPath(
+  { type, feature = '', episode }: WrittenFile,
+  { key, slot, config }: ConversionRequest,
+): string {
+  return type === 'video'
+    ? conversionVideoPath(config.format, { feature, episode }, { key, slot })
+    : stagedPath(key);
 }
 
 function noRows(name: string, expected: number, aligner: FrameAligner): string {

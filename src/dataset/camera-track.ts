@@ -8,10 +8,18 @@ export type EpisodeRange = { readonly first: number; readonly frames: number };
 /** Statistics of one camera in one episode; `histograms` when its values are 8-bit: 256 counts a channel. */
 export type CameraStats = { readonly stats: FeatureStats; readonly histograms?: number[][] };
 
+/** One finished video file. */
+export type FinishedVideo = {
+  readonly path: string;
+  readonly frames: number;
+  readonly info: VideoInfo;
+  readonly episode?: number;
+};
+
 /** What a camera has become when all its pictures are in. */
 export type FinishedCamera = {
-  /** Set when the pictures are in a video of their own. */
-  readonly video?: { readonly path: string; readonly frames: number; readonly info: VideoInfo };
+  /** The videos the pictures are in: none, one for all episodes, or one each (`episode` set). */
+  readonly videos: readonly FinishedVideo[];
   /** Pictures that did not decode and show the one before them. */
   readonly repeated: number;
   statsOf(episode: EpisodeRange): CameraStats;

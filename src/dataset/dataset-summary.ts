@@ -5,7 +5,7 @@ import type { VideoInfo } from './info.ts';
 import { QUANTILES, type QuantileName } from './quantiles.ts';
 import { featureStats, pictureStats } from './stats.ts';
 import { statChannels, VectorMoments } from './vector-stats.ts';
-import type { EpisodeManifest, EpisodePart, FeatureStats } from './types.ts';
+import type { DatasetFormat, EpisodeManifest, EpisodePart, FeatureStats } from './types.ts';
 
 const QUANTILE_NAMES = Object.keys(QUANTILES) as QuantileName[];
 const NO_QUANTILES: Readonly<Record<QuantileName, number>> = { q01: 0, q10: 0, q50: 0, q90: 0, q99: 0 };
@@ -16,6 +16,7 @@ function contract(manifest: EpisodeManifest): [string, unknown][] {
     ({ key, dtype, shape, names }) => [key, { dtype, shape, names }] as const,
   );
   return [
+    ['format', manifest.format ?? 'v3.0'],
     ['fps', manifest.fps],
     ['robot_type', manifest.robotType],
     ['the list of features', features.map(([key]) => key)],
@@ -111,6 +112,14 @@ export class DatasetSummary {
     return this.#first;
   }
 
+  /** Throws `InputError` when there was no recording at all. */
+  check(): void {
+    this.#some();
+  }
+
+  get format(): DatasetFormat {
+    return this.#some().format ?? 'v3.0';
+  }
   get fps(): number {
     return this.#some().fps;
   }

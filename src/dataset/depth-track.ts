@@ -57,7 +57,7 @@ export class DepthTrack implements CameraTrack {
     const { path, fps } = this.#options;
     const { video } = await this.#encoder.finish();
     return {
-      video: { path, frames: video.frames, info: depthInfo(video, fps, this.#settings, this.#unit) },
+      videos: [{ path, frames: video.frames, info: depthInfo(video, fps, this.#settings, this.#unit) }],
       repeated: 0,
       statsOf: ({ first }) => {
         const episode = this.#episodes.find((each) => each.first === first);

@@ -1,19 +1,17 @@
-import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
 import { InputError, throwIfAborted } from '../errors.ts';
 import { cellNumbers } from './cells.ts';
 import { DEFAULT_FEATURES, isCamera, statFeatures } from './columns.ts';
-import { DataPacker, type Emit } from './data-packer.ts';
+import type { Emit } from './data-packer.ts';
+import type { DatasetSink } from './dataset-sink.ts';
 import { DatasetSummary } from './dataset-summary.ts';
-import { EpisodesTable } from './episodes-table.ts';
-import { datasetInfo } from './info.ts';
-import { jsonText } from './json-text.ts';
-import { INFO_PATH, stagedPath, STATS_PATH, TASKS_PATH } from './layout.ts';
+import { stagedPath } from './layout.ts';
+import { PackedSink } from './packed-sink.ts';
 import { type ColumnValues, openParquet, type ParquetReader } from './parquet.ts';
 import { readAhead } from './read-ahead.ts';
 import { columnStats, constantStats, shiftStats } from './stats.ts';
 import { statsObject } from './stats-form.ts';
-import { writeTasks } from './tasks-table.ts';
+import { V21Sink } from './v21-sink.ts';
 import { VectorMoments, VectorQuantiles } from './vector-stats.ts';
 import type { DatasetFiles, EpisodeManifest, EpisodePart, FeatureStats } from './types.ts';
 
@@ -58,7 +56,7 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
     throwIfAborted(signal);
     summary.add(manifest);
   }
-  const { features, fps } = summary;
+  summary.check();
   await mkdir(scratch, { recursive: true });
   const paths: string[] = [];
   const emit: Emit = async (file) => {
@@ -66,8 +64,10 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
     await input.emit(file);
     paths.push(file.path);
   };
-  const packer = new DataPacker(features, scratch, emit);
-  const table = new EpisodesTable(features, fps, scratch, emit);
+  const sink: DatasetSink =
+    summary.format === 'v2.1'
+      ? new V21Sink(summary, scratch, emit, { files, signal })
+      : new PackedSink(summary, scratch, emit);
   const totals = new Totals(summary);
   try {
     let recordings = 0;
@@ -80,7 +80,7 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
     for await (const recording of staged) {
       recordings += 1;
       try {
-        await addRecording(recording, { summary, packer, table, totals, signal });
+        await addRecording(recording, { summary, sink, totals, signal });
       } finally {
         await recording.close();
       }
@@ -90,32 +90,24 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
         `the manifests changed between two readings: ${summary.recordings}, then ${recordings}`,
       );
     }
-    await packer.finish();
-    await table.finish();
+    await sink.finishTables(totals.stats());
+    await removeStale(input, sink.stalePrefixes, new Set(paths));
+    await sink.finishInfo();
   } catch (error) {
-    await packer.abort();
-    await table.abort();
+    await sink.abort();
     throw error;
   }
-
-  const { tasks } = summary;
-  const tasksFile = join(scratch, 'tasks.parquet');
-  await writeTasks(tasksFile, tasks);
-  await emit({ path: TASKS_PATH, type: 'parquet', body: { path: tasksFile } });
-  await rm(tasksFile, { force: true });
-  await emit({ path: STATS_PATH, type: 'meta', body: { bytes: jsonText(totals.stats()) } });
-  await removeStale(input, new Set(paths));
-  const counts = { episodes: summary.episodes, frames: summary.frames, tasks: tasks.length };
-  const { robotType, videoInfos } = summary;
-  const info = datasetInfo({ fps, robotType, features, videoInfos, ...counts });
-  await emit({ path: INFO_PATH, type: 'meta', body: { bytes: jsonText(info) } });
-  return { ...counts, paths };
+  return { episodes: summary.episodes, frames: summary.frames, tasks: summary.tasks.length, paths };
 }
 
 /** Readers take every table they find under these folders, so none of an earlier, longer dataset may stay. */
-async function removeStale({ files, remove }: FinalizeInput, written: ReadonlySet<string>): Promise<void> {
+async function removeStale(
+  { files, remove }: FinalizeInput,
+  prefixes: readonly string[],
+  written: ReadonlySet<string>,
+): Promise<void> {
   if (!remove) return;
-  for (const prefix of ['data/', 'meta/episodes/']) {
+  for (const prefix of prefixes) {
     const stale: string[] = [];
     for await (const { key } of files.list(prefix)) if (!written.has(key)) stale.push(key);
     for (const key of stale) await remove(key);
@@ -195,23 +187,17 @@ class Totals {
 
 async function addRecording(
   { manifest, table: staged }: Staged,
-  to: {
-    summary: DatasetSummary;
-    packer: DataPacker;
-    table: EpisodesTable;
-    totals: Totals;
-    signal: AbortSignal;
-  },
+  to: { summary: DatasetSummary; sink: DatasetSink; totals: Totals; signal: AbortSignal },
 ): Promise<void> {
-  const { summary, packer, table, totals, signal } = to;
+  const { summary, sink, totals, signal } = to;
   const local = [...new Set(manifest.episodes.flatMap((part) => part.tasks))];
   const rows = manifest.episodes.reduce((sum, part) => sum + part.frames, 0);
   if (staged.rows !== rows) {
     throw new InputError(`the table of ${manifest.key} holds ${staged.rows} rows, its manifest says ${rows}`);
   }
   let group = 0;
-  for (const part of manifest.episodes) {
-    const data = await packer.startEpisode(part.frames);
+  for (const [position, part] of manifest.episodes.entries()) {
+    await sink.startEpisode(totals.episodes, part.frames);
     const tasks: number[] = [];
     const from = totals.frames;
     for (let done = 0; done < part.frames; group += 1) {
@@ -236,17 +222,15 @@ async function addRecording(
         )
         .set('task_index', BigInt64Array.from(taskColumn, BigInt));
       for (const [key, column] of written) totals.add(key, column);
-      await packer.write(written);
+      await sink.write(written);
       done += count;
     }
-    await table.add({
+    await sink.endEpisode({
       episode: totals.episodes,
-      tasks: part.tasks,
-      frames: part.frames,
-      data,
       from,
-      slot: manifest.slot,
-      firstVideoFrame: part.firstFrame,
+      manifest,
+      position,
+      part,
       stats: { ...part.stats, ...defaultStats(part, totals.episodes, from, tasks) },
     });
     totals.frames += part.frames;

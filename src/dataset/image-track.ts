@@ -54,7 +54,11 @@ export class ImageTrack implements CameraTrack {
   }
 
   async finish(): Promise<FinishedCamera> {
-    return { repeated: 0, statsOf: (episode) => sampledStats(this.#feature.key, this.#samples, episode) };
+    return {
+      videos: [],
+      repeated: 0,
+      statsOf: (episode) => sampledStats(this.#feature.key, this.#samples, episode),
+    };
   }
 
   async abort(): Promise<void> {

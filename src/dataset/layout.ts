@@ -55,3 +55,36 @@ export function manifestPath(key: string): string {
 export function stagedPath(key: string): string {
   return `.roboflow/staged/${key}.parquet`;
 }
+
+/** Templates, files and paths of LeRobot v2.1, which keeps every episode in files of its own. */
+export const V21_DATA_PATH = 'data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet';
+export const V21_VIDEO_PATH = 'videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4';
+export const V21_EPISODES_PATH = 'meta/episodes.jsonl';
+export const V21_TASKS_PATH = 'meta/tasks.jsonl';
+export const V21_STATS_PATH = 'meta/episodes_stats.jsonl';
+
+const v21Chunk = (episode: number) => `chunk-${three(Math.floor(episode / CHUNKS_SIZE))}`;
+const v21Episode = (episode: number) => `episode_${String(episode).padStart(6, '0')}`;
+
+/** Path of an episode's data in v2.1. */
+export function v21DataPath(episode: number): string {
+  return `data/${v21Chunk(episode)}/${v21Episode(episode)}.parquet`;
+}
+
+/** Path of an episode's video in v2.1: the chunk comes before the key. */
+export function v21VideoPath(key: string, episode: number): string {
+  return `videos/${v21Chunk(episode)}/${key}/${v21Episode(episode)}.mp4`;
+}
+
+/**
+ * Where a conversion puts a video of recording `key`: in v3.0 at its final place; in v2.1, where the place is the
+ * episode's number, in the ledger until the dataset is finalized.
+ */
+export function conversionVideoPath(
+  format: 'v3.0' | 'v2.1',
+  video: { readonly feature: string; readonly episode?: number | undefined },
+  recording: { readonly key: string; readonly slot: number },
+): string {
+  if (format === 'v3.0') return videoPath(video.feature, recording.slot);
+  return `.roboflow/staged/${recording.key}/${video.feature}/${video.episode ?? 0}.mp4`;
+}

@@ -55,6 +55,7 @@ const file = z.strictObject({
   bytes: count,
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   feature: z.string().optional(),
+  episode: count.optional(),
   frames: count,
 });
 
@@ -91,6 +92,7 @@ const sourceReport = z.looseObject({
 
 const manifest = z.strictObject({
   version: z.literal(1),
+  format: z.enum(['v3.0', 'v2.1']).optional(),
   key: z.string().regex(/^[A-Za-z0-9_-]+$/, 'expected letters, digits, "-" and "_"'),
   slot: count,
   source: z.strictObject({ url: z.string(), size: count, etag: z.string() }),

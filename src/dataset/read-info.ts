@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { DEFAULT_FEATURES } from './columns.ts';
 import type { CheckList } from './check-list.ts';
-import { CHUNKS_SIZE, DATA_PATH, VIDEO_PATH } from './layout.ts';
+import { CHUNKS_SIZE, DATA_PATH, V21_DATA_PATH, V21_VIDEO_PATH, VIDEO_PATH } from './layout.ts';
 import type { StatementId } from './statements.ts';
 
 const count = z.int().min(0);
@@ -29,6 +29,22 @@ const info = z.looseObject({
   splits: z.record(z.string(), z.string()),
 });
 
+const v21Info = z.looseObject({
+  codebase_version: z.literal('v2.1'),
+  fps: z.int().positive(),
+  features: z.record(z.string(), feature),
+  total_episodes: count,
+  total_frames: count,
+  total_tasks: count,
+  total_videos: count,
+  total_chunks: count,
+  chunks_size: z.literal(CHUNKS_SIZE),
+  data_path: z.literal(V21_DATA_PATH),
+  video_path: z.literal(V21_VIDEO_PATH).nullable(),
+  robot_type: z.string().nullable(),
+  splits: z.record(z.string(), z.string()),
+});
+
 /** One feature as a dataset declares it. */
 export type DeclaredFeature = z.output<typeof feature> & { readonly key: string };
 
@@ -48,12 +64,82 @@ export const isDepth = (each: DeclaredFeature) => each.info?.['is_depth_map'] ==
 /** Features with statistics. */
 export const hasStats = (each: DeclaredFeature) => each.dtype !== 'string' && each.dtype !== 'language';
 
+/** The format version that `info.json` names; undefined when it names none. */
+export function declaredVersion(bytes: Uint8Array): string | undefined {
+  const value = parseJson(bytes);
+  const version = (value as { codebase_version?: unknown } | null | undefined)?.codebase_version;
+  return typeof version === 'string' ? version : undefined;
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    // Reported as "not JSON" by whoever needed it.
+    return undefined;
+  }
+}
+
+/** Examines the `info.json` of v2.1; undefined when it is too damaged to examine anything else. */
+export function readV21Info(bytes: Uint8Array, list: CheckList<StatementId>): DeclaredInfo | undefined {
+  const parsed = v21Info.safeParse(parseJson(bytes));
+  if (!parsed.success) {
+    for (const issue of parsed.error.issues)
+      list.fault('info-keys', `${issue.path.join('.')}: ${issue.message}`);
+    return undefined;
+  }
+  list.examine('info-keys', 'splits');
+  const { data } = parsed;
+  const features = Object.entries(data.features).map(([key, each]) => ({ ...each, key }));
+  const videos = features.filter(isVideo).length;
+  const chunks = Math.ceil(data.total_episodes / CHUNKS_SIZE);
+  const { splits } = data;
+  const train = `0:${data.total_episodes}`;
+  list.expect(
+    'splits',
+    splits['train'] === train,
+    () => `splits.train is "${splits['train']}", expected "${train}"`,
+  );
+  list.expect(
+    'splits',
+    (data.video_path === null) === (videos === 0),
+    () => `video_path is ${data.video_path}`,
+  );
+  const right = data.total_videos === data.total_episodes * videos && data.total_chunks === chunks;
+  list.expect(
+    'totals',
+    right,
+    () =>
+      `${data.total_videos} videos in ${data.total_chunks} chunks do not fit ${data.total_episodes} episodes`,
+  );
+  checkFeatures(features, list);
+  return declared(data, features);
+}
+
+function declared(
+  data: {
+    fps: number;
+    total_episodes: number;
+    total_frames: number;
+    total_tasks: number;
+    chunks_size: number;
+  },
+  features: readonly DeclaredFeature[],
+): DeclaredInfo {
+  return {
+    fps: data.fps,
+    features,
+    episodes: data.total_episodes,
+    frames: data.total_frames,
+    tasks: data.total_tasks,
+    chunksSize: data.chunks_size,
+  };
+}
+
 /** Examines `info.json`; undefined when it is too damaged to examine anything else. */
 export function readInfo(bytes: Uint8Array, list: CheckList<StatementId>): DeclaredInfo | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch {
+  const value = parseJson(bytes);
+  if (value === undefined) {
     list.fault('info-keys', 'meta/info.json is not JSON');
     return undefined;
   }
@@ -86,14 +172,7 @@ export function readInfo(bytes: Uint8Array, list: CheckList<StatementId>): Decla
     () => `chunks_size ${data.chunks_size} breaks the order of files`,
   );
   checkFeatures(features, list);
-  return {
-    fps: data.fps,
-    features,
-    episodes: data.total_episodes,
-    frames: data.total_frames,
-    tasks: data.total_tasks,
-    chunksSize: data.chunks_size,
-  };
+  return declared(data, features);
 }
 
 function checkFeatures(features: readonly DeclaredFeature[], list: CheckList<StatementId>): void {

@@ -26,6 +26,9 @@ export type FeatureStats = {
   readonly q99: readonly number[];
 };
 
+/** Versions of the LeRobot format that can be written. */
+export type DatasetFormat = 'v3.0' | 'v2.1';
+
 /** A file of an episode, path relative to the dataset root once it is published. */
 export type EpisodeFile = {
   readonly path: string;
@@ -34,6 +37,8 @@ export type EpisodeFile = {
   readonly sha256: string;
   /** Feature key of a video. */
   readonly feature?: string;
+  /** Episode of the recording that a video holds; without it the video holds all of them. */
+  readonly episode?: number;
   /** Rows or frames in it. */
   readonly frames: number;
 };
@@ -44,6 +49,8 @@ export type WrittenFile = {
   readonly type: 'parquet' | 'video';
   /** Feature key of a video. */
   readonly feature?: string;
+  /** Episode of the recording that a video holds; without it the video holds all of them. */
+  readonly episode?: number;
   readonly bytes: number;
   readonly sha256: string;
   /** Rows or frames in it. */
@@ -100,6 +107,8 @@ export type CameraIntrinsics = {
  */
 export type EpisodeManifest = {
   readonly version: 1;
+  /** Format the files are made for; default v3.0. */
+  readonly format?: DatasetFormat;
   /** Ledger key: file name of the manifest without `.json`; letters, digits, `-`, `_`. */
   readonly key: string;
   /** Number under which its videos lie. */

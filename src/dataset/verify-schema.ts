@@ -116,7 +116,9 @@ function verifyFooter(
       const right = type === 'Value' && own.dtype === dtype;
       list.expect('huggingface-footer', right, () => `${path}: ${key} is described as ${type} ${own.dtype}`);
     } else if (shape.length === 1) {
-      const right = type === 'List' && own.length === shape[0] && own.feature?.dtype === dtype;
+      // `Sequence` is what datasets before 4.0, hence LeRobot v2.1, call a list.
+      const right =
+        ['List', 'Sequence'].includes(type) && own.length === shape[0] && own.feature?.dtype === dtype;
       list.expect(
         'huggingface-footer',
         right,

@@ -60,26 +60,30 @@ export async function verifyWritten(
   list.expect('rows', table !== undefined, () => 'there is no table');
   if (table) await attempt('rows', () => examineTable(table, written, features, fps, list));
   for (const { key, shape } of videos) {
-    const file = written.files.find((each) => each.feature === key);
-    list.expect('video-frames', file !== undefined, () => `${key} has no video`);
-    if (!file) continue;
-    await attempt('video-frames', async () => {
-      const source = await openLocalFile(file.localPath);
-      try {
-        const video = await readMp4(source);
-        const [height = 0, width = 0] = shape;
-        list.examine('video-times');
-        for (const fault of videoFaults(video, { fps, width, height }))
-          list.fault('video-times', `${key}: ${fault}`);
-        list.expect(
-          'video-frames',
-          video.frames === rows,
-          () => `${key} has ${video.frames} frames for ${rows} rows`,
-        );
-      } finally {
-        await source.close();
-      }
-    });
+    const files = written.files.filter((each) => each.feature === key);
+    const covered = files.flatMap((file) => file.episode ?? written.parts.map((_, episode) => episode));
+    const whole = JSON.stringify(covered) === JSON.stringify(written.parts.map((_, episode) => episode));
+    list.expect('video-frames', whole, () => `${key} has videos of episodes [${covered.join(', ')}]`);
+    for (const file of files) {
+      const wanted = file.episode === undefined ? rows : (written.parts[file.episode]?.frames ?? 0);
+      await attempt('video-frames', async () => {
+        const source = await openLocalFile(file.localPath);
+        try {
+          const video = await readMp4(source);
+          const [height = 0, width = 0] = shape;
+          list.examine('video-times');
+          for (const fault of videoFaults(video, { fps, width, height }))
+            list.fault('video-times', `${key}: ${fault}`);
+          list.expect(
+            'video-frames',
+            video.frames === wanted,
+            () => `${key} has ${video.frames} frames for ${wanted} rows`,
+          );
+        } finally {
+          await source.close();
+        }
+      });
+    }
   }
   return list.checks;
 }

@@ -1,7 +1,7 @@
 import { InputError, toError } from '../errors.ts';
 import { CheckList } from './check-list.ts';
 import { INFO_PATH, STATS_PATH } from './layout.ts';
-import { readInfo } from './read-info.ts';
+import { declaredVersion, readInfo } from './read-info.ts';
 import { readWhole } from './read-tables.ts';
 import { STATEMENTS, type StatementId } from './statements.ts';
 import { type DeclaredEpisode, walkEpisodes } from './verify-episodes.ts';
@@ -9,6 +9,7 @@ import { verifyData } from './verify-data.ts';
 import { verifyLayout } from './verify-layout.ts';
 import { verifyStatsFile } from './verify-stats.ts';
 import { verifyTasks } from './verify-tasks.ts';
+import { verifyV21 } from './verify-v21.ts';
 import { VideoUses, verifyVideos } from './verify-videos.ts';
 import type { Check, DatasetFiles } from './types.ts';
 
@@ -16,14 +17,15 @@ import type { Check, DatasetFiles } from './types.ts';
 export type VerifyOptions = { readonly signal?: AbortSignal };
 
 /**
- * Examines a LeRobot v3.0 dataset from its files alone: every row, every index, every video's frame table. Reads each
+ * Examines a LeRobot dataset (v3.0, or v2.1 when it says so) from its files alone: every row, every index, every video's frame table. Reads each
  * table once, one row group at a time; of videos only the index. Never throws for what it finds, only for stores that
  * do not answer. The ledger under `.roboflow/` may lie beside the dataset.
  */
 export async function verifyDataset(files: DatasetFiles, options: VerifyOptions = {}): Promise<Check[]> {
+  const infoBytes = await readWhole(files, INFO_PATH);
+  if (infoBytes && declaredVersion(infoBytes) === 'v2.1') return verifyV21(files, infoBytes, options.signal);
   const list = new CheckList(STATEMENTS);
   await verifyLayout(files, list);
-  const infoBytes = await readWhole(files, INFO_PATH);
   const info = infoBytes && readInfo(infoBytes, list);
   if (!info) {
     if (!infoBytes) list.fault('info-keys', `${INFO_PATH} is missing: the dataset is not finished`);

@@ -29,7 +29,7 @@ export class VideoTrack implements CameraTrack {
     const { feature, path, fps, settings } = this.#options;
     const { video, samples, repeated } = await this.#encoder.finish();
     return {
-      video: { path, frames: video.frames, info: videoInfo(video, fps, settings) },
+      videos: [{ path, frames: video.frames, info: videoInfo(video, fps, settings) }],
       repeated,
       statsOf: (episode) => sampledStats(feature.key, samples, episode),
     };

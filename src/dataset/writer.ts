@@ -11,7 +11,15 @@ import { findFfmpeg } from './ffmpeg.ts';
 import { ImageTrack } from './image-track.ts';
 import { hashFile } from './local-file.ts';
 import { StagedTable } from './staged-table.ts';
-import type { EpisodePart, FeatureStats, VideoSettings, Written, WrittenFile } from './types.ts';
+import { EpisodeVideos } from './episode-videos.ts';
+import type {
+  DatasetFormat,
+  EpisodePart,
+  FeatureStats,
+  VideoSettings,
+  Written,
+  WrittenFile,
+} from './types.ts';
 import { VideoTrack } from './video-track.ts';
 
 /** What a writer is given. */
@@ -23,6 +31,8 @@ export type DatasetWriterOptions = {
   readonly video: VideoSettings;
   /** Rows expected when the recording is one episode: decides which pictures are sampled for statistics. */
   readonly expectedFrames: number;
+  /** Format the files are for; v2.1 wants a video of its own for each episode. Default v3.0. */
+  readonly format?: DatasetFormat;
   /** The recording may be cut into several episodes, whose lengths are not known beforehand. */
   readonly split?: boolean;
   readonly signal: AbortSignal;
@@ -70,6 +80,10 @@ export class DatasetWriter {
   static async create(options: DatasetWriterOptions): Promise<DatasetWriter> {
     throwIfAborted(options.signal);
     const videos = options.features.filter((feature) => feature.dtype === 'video');
+    const depth = videos.find((feature) => feature.camera?.depthUnit !== undefined);
+    if (depth && options.format === 'v2.1') {
+      throw new InputError(`${depth.key}: LeRobot v2.1 has no depth, use format v3.0`);
+    }
     for (const { camera } of videos) {
       const settings = camera?.depthUnit === undefined ? options.video : DEPTH_VIDEO;
       await checkEncoder(settings, options.ffmpeg);
@@ -134,12 +148,19 @@ export class DatasetWriter {
         ...(await hashFile(this.#tablePath)),
       },
     ];
-    const videos = features.flatMap(({ key }) => {
-      const own = finished.get(key)?.video;
-      return own ? [{ key, ...own }] : [];
-    });
-    for (const { key, path, frames } of videos) {
-      files.push({ localPath: path, type: 'video', feature: key, frames, ...(await hashFile(path)) });
+    const videos = features.flatMap(({ key }) =>
+      (finished.get(key)?.videos ?? []).map((video) => ({ key, ...video })),
+    );
+    for (const { key, path, frames, episode } of videos) {
+      const place = episode === undefined ? {} : { episode };
+      files.push({
+        localPath: path,
+        type: 'video',
+        feature: key,
+        ...place,
+        frames,
+        ...(await hashFile(path)),
+      });
     }
     const parts = this.#episodes.map((episode, i) => episodePart(episode, features, tableStats[i], finished));
     const repeated = [...finished].flatMap(([key, camera]) =>
@@ -182,7 +203,8 @@ export class DatasetWriter {
       ffmpeg,
       onQueued,
     };
-    return feature.camera?.depthUnit === undefined ? new VideoTrack(encoder) : new DepthTrack(encoder);
+    if (feature.camera?.depthUnit !== undefined) return new DepthTrack(encoder);
+    return this.#options.format === 'v2.1' ? new EpisodeVideos(encoder) : new VideoTrack(encoder);
   }
 
   #use(): void {

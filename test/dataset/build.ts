@@ -4,10 +4,16 @@ import { dirname, join, relative, sep } from 'node:path';
 import { Registry } from 'prom-client';
 import sharp from 'sharp';
 import { finalizeDataset, type Finalized } from '../../src/dataset/finalize.ts';
-import { stagedPath, videoPath } from '../../src/dataset/layout.ts';
+import { conversionVideoPath, stagedPath } from '../../src/dataset/layout.ts';
 import { openLocalFile } from '../../src/dataset/local-file.ts';
 import { parseManifest, serializeManifest } from '../../src/dataset/manifest.ts';
-import type { DatasetFiles, EpisodeManifest, VideoSettings, Written } from '../../src/dataset/types.ts';
+import type {
+  DatasetFiles,
+  DatasetFormat,
+  EpisodeManifest,
+  VideoSettings,
+  Written,
+} from '../../src/dataset/types.ts';
 import { DatasetWriter } from '../../src/dataset/writer.ts';
 import type { AlignedFrame, Feature, FeatureValue, Picture } from '../../src/frame/types.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
@@ -106,6 +112,7 @@ export async function writeRecording(
     frame?: (recording: number, k: number) => Promise<AlignedFrame>;
     video?: VideoSettings;
     fps?: number;
+    format?: DatasetFormat;
   } = {},
 ): Promise<Written> {
   await mkdir(dir, { recursive: true });
@@ -117,6 +124,7 @@ export async function writeRecording(
     video: options.video ?? VIDEO,
     expectedFrames: plan.lengths.reduce((sum, length) => sum + length, 0),
     split: plan.lengths.length > 1,
+    format: options.format ?? 'v3.0',
     signal: new AbortController().signal,
     metrics: createMetrics(new Registry()).video,
   });
@@ -144,13 +152,20 @@ export async function writeRecording(
 export async function publishRecording(
   root: string,
   written: Written,
-  place: { slot: number; features?: readonly Feature[]; fps?: number },
+  place: { slot: number; features?: readonly Feature[]; fps?: number; format?: DatasetFormat },
 ): Promise<EpisodeManifest> {
   const key = `rec-${String(place.slot).padStart(4, '0')}`;
   const files = written.files.map(({ localPath, ...file }) => ({
     ...file,
     localPath,
-    path: file.feature === undefined ? stagedPath(key) : videoPath(file.feature, place.slot),
+    path:
+      file.feature === undefined
+        ? stagedPath(key)
+        : conversionVideoPath(
+            place.format ?? 'v3.0',
+            { feature: file.feature, episode: file.episode },
+            { key, slot: place.slot },
+          ),
   }));
   for (const { localPath, path } of files) {
     await mkdir(dirname(join(root, path)), { recursive: true });
@@ -158,6 +173,7 @@ export async function publishRecording(
   }
   const manifest: EpisodeManifest = {
     version: 1,
+    ...(place.format ? { format: place.format } : {}),
     key,
     slot: place.slot,
     source: { url: `file:///recordings/${key}.mcap`, size: 1, etag: key },
@@ -168,10 +184,11 @@ export async function publishRecording(
     features: place.features ?? FEATURES,
     videoInfo: written.videoInfo,
     episodes: written.parts,
-    files: files.map(({ path, type, feature, bytes, sha256, frames }) => ({
+    files: files.map(({ path, type, feature, episode, bytes, sha256, frames }) => ({
       path,
       type,
       ...(feature === undefined ? {} : { feature }),
+      ...(episode === undefined ? {} : { episode }),
       bytes,
       sha256,
       frames,
@@ -214,12 +231,13 @@ export async function buildDataset(
   const manifests: EpisodeManifest[] = [];
   for (const [slot, plan] of plans.entries()) {
     const written = await writeRecording(join(dir, `work-${slot}`), slot, plan, options);
-    const { features, fps } = options;
+    const { features, fps, format } = options;
     manifests.push(
       await publishRecording(root, written, {
         slot,
         ...(features ? { features } : {}),
         ...(fps ? { fps } : {}),
+        ...(format ? { format } : {}),
       }),
     );
   }

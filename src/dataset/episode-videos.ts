@@ -1,0 +1,69 @@
+import type { Picture } from '../frame/types.ts';
+import type { CameraTrack, FinishedCamera } from './camera-track.ts';
+import type { EncoderOptions } from './video.ts';
+import { VideoTrack } from './video-track.ts';
+
+type Finished = { readonly first: number; readonly camera: FinishedCamera };
+
+/** A colour camera with a video of its own for every episode, one encoder after the other. */
+export class EpisodeVideos implements CameraTrack {
+  readonly #options: EncoderOptions;
+  readonly #finished: Finished[] = [];
+  #track: VideoTrack | undefined;
+  #first = 0;
+  #frames = 0;
+  /** The end of the episode before: its encoder finishes before the next one starts. */
+  #ending: Promise<void> = Promise.resolve();
+
+  constructor(options: EncoderOptions) {
+    this.#options = options;
+    this.#track = this.#create(0);
+  }
+
+  async add(picture: Picture): Promise<undefined> {
+    await this.#ending;
+    this.#track ??= this.#create(this.#finished.length);
+    await this.#track.add(picture);
+    this.#frames += 1;
+  }
+
+  startEpisode(): void {
+    this.#ending = this.#end();
+    // Reported by the next picture, or by finish.
+    this.#ending.catch(() => {});
+  }
+
+  async finish(): Promise<FinishedCamera> {
+    await this.#ending;
+    return {
+      videos: this.#finished.flatMap(({ camera }, episode) =>
+        camera.videos.map((video) => ({ ...video, episode })),
+      ),
+      repeated: this.#finished.reduce((sum, { camera }) => sum + camera.repeated, 0),
+      statsOf: ({ first, frames }) => {
+        const own = this.#finished.find((each) => each.first === first);
+        if (!own) throw new Error(`no episode of ${this.#options.feature.key} starts at frame ${first}`);
+        return own.camera.statsOf({ first: 0, frames });
+      },
+    };
+  }
+
+  async abort(): Promise<void> {
+    await this.#track?.abort();
+    await this.#ending.catch(() => {});
+  }
+
+  async #end(): Promise<void> {
+    const track = this.#track;
+    if (!track) return;
+    const camera = await track.finish();
+    this.#finished.push({ first: this.#first, camera });
+    this.#first = this.#frames;
+    this.#track = undefined;
+  }
+
+  #create(episode: number): VideoTrack {
+    const path = this.#options.path.replace(/\.mp4$/, `-${episode}.mp4`);
+    return new VideoTrack({ ...this.#options, path });
+  }
+}

@@ -1,0 +1,74 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DataPacker, type Emit } from './data-packer.ts';
+import type { DatasetSink, NumberedEpisode } from './dataset-sink.ts';
+import type { DatasetSummary } from './dataset-summary.ts';
+import { EpisodesTable } from './episodes-table.ts';
+import { datasetInfo } from './info.ts';
+import { jsonText } from './json-text.ts';
+import { type ChunkFile, INFO_PATH, STATS_PATH, TASKS_PATH } from './layout.ts';
+import type { RowGroupData } from './parquet.ts';
+import { writeTasks } from './tasks-table.ts';
+
+/** LeRobot v3.0: many episodes a file, videos where the conversions put them. */
+export class PackedSink implements DatasetSink {
+  readonly stalePrefixes = ['data/', 'meta/episodes/'];
+  readonly #summary: DatasetSummary;
+  readonly #scratch: string;
+  readonly #emit: Emit;
+  readonly #packer: DataPacker;
+  readonly #table: EpisodesTable;
+  #place: ChunkFile = { chunk: 0, file: 0 };
+
+  constructor(summary: DatasetSummary, scratch: string, emit: Emit) {
+    this.#summary = summary;
+    this.#scratch = scratch;
+    this.#emit = emit;
+    this.#packer = new DataPacker(summary.features, scratch, emit);
+    this.#table = new EpisodesTable(summary.features, summary.fps, scratch, emit);
+  }
+
+  async startEpisode(_: number, frames: number): Promise<void> {
+    this.#place = await this.#packer.startEpisode(frames);
+  }
+
+  write(rows: RowGroupData): Promise<void> {
+    return this.#packer.write(rows);
+  }
+
+  async endEpisode({ episode, part, from, manifest, stats }: NumberedEpisode): Promise<void> {
+    const { tasks, frames, firstFrame } = part;
+    const { slot } = manifest;
+    await this.#table.add({
+      episode,
+      tasks,
+      frames,
+      data: this.#place,
+      from,
+      slot,
+      firstVideoFrame: firstFrame,
+      stats,
+    });
+  }
+
+  async finishTables(stats: Record<string, unknown>): Promise<void> {
+    await this.#packer.finish();
+    await this.#table.finish();
+    const path = join(this.#scratch, 'tasks.parquet');
+    await writeTasks(path, this.#summary.tasks);
+    await this.#emit({ path: TASKS_PATH, type: 'parquet', body: { path } });
+    await rm(path, { force: true });
+    await this.#emit({ path: STATS_PATH, type: 'meta', body: { bytes: jsonText(stats) } });
+  }
+
+  async finishInfo(): Promise<void> {
+    const { fps, robotType, features, videoInfos, episodes, frames, tasks } = this.#summary;
+    const info = datasetInfo({ fps, robotType, features, videoInfos, episodes, frames, tasks: tasks.length });
+    await this.#emit({ path: INFO_PATH, type: 'meta', body: { bytes: jsonText(info) } });
+  }
+
+  async abort(): Promise<void> {
+    await this.#packer.abort();
+    await this.#table.abort();
+  }
+}
