@@ -96,7 +96,7 @@ export class UploadCoordinator {
   /** Stops what is still in flight and waits until nothing is. Harmless after success, and twice. */
   async close(): Promise<void> {
     this.#state = 'closed';
-    if (this.#inFlight.size > 0) this.#abort.abort(new CanceledError('cancelled'));
+    if (this.#inFlight.size > 0) this.#abort.abort(new CanceledError('shutdown')); // what is half sent stays for the next attempt
     await Promise.all(this.#outcomes);
   }
 

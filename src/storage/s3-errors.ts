@@ -80,7 +80,7 @@ export function s3Error(thrown: unknown, what: string, signal?: AbortSignal): Er
   }
   const failure = describe(thrown);
   const { reason, retryable } = judge(failure);
-  const why = WORDS[failure.name] ?? WORDS[failure.code] ?? failure.message;
+  const why = WORDS[failure.name] ?? WORDS[failure.code] ?? failure.message.split('\n')[0];
   const status = failure.status > 0 ? `HTTP ${failure.status}` : failure.code;
   const label = [failure.name, status].filter((word) => word !== '' && word !== 'Error').join(', ');
   const cause = new Error(`${failure.name}: ${failure.message}`);
