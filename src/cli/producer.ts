@@ -26,6 +26,7 @@ export async function withProducer<T>(
     prefix: config.QUEUE_PREFIX,
     log: createLog({ level: 'error', format: 'pretty', destination: context.err }),
     checkSource: (location) => check(location, config.SOURCE_ROOTS, 'source'),
+    checkPrefix: (location) => check(location, config.SOURCE_ROOTS, 'prefix'),
     checkOutput: (location) => check(location, config.DESTINATION_ROOTS, 'output'),
     openOutput: (url) => openStorage(url, { ...sourceSettings(), metrics, role: 'destination' }),
   });

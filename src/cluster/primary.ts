@@ -15,6 +15,7 @@ import { listen } from '../http/listen.ts';
 import { metricsRouter } from '../http/metrics.ts';
 import { createOpenApiRouter } from '../http/openapi.ts';
 import { createScalingRouter } from '../http/scaling.ts';
+import { createWatchRouter } from '../http/watches.ts';
 import { createLog } from '../log.ts';
 import { ClusterMetrics } from '../metrics/cluster.ts';
 import { peerOf } from '../metrics/cluster-peer.ts';
@@ -50,6 +51,7 @@ export async function startPrimary(config: Config): Promise<void> {
     log,
     checkSource: (location) =>
       allowedSources(location, config.SOURCE_ROOTS, { metrics: metrics.storage, s3 }),
+    checkPrefix: (location) => allowedLocation(location, config.SOURCE_ROOTS, 'prefix'),
     checkOutput: (location) => allowedLocation(location, config.DESTINATION_ROOTS, 'output'),
     openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination', s3 }),
   });
@@ -128,6 +130,7 @@ export async function startPrimary(config: Config): Promise<void> {
       createDatasetRouter(producer),
       createJobRouter(producer),
       createScalingRouter(producer),
+      createWatchRouter(producer),
       createEventRouter(producer, { signal: stopping.signal }),
       createOpenApiRouter(version),
       ...(config.BOARD_ENABLED ? [createBoardRouter(producer)] : []),

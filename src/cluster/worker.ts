@@ -9,6 +9,8 @@ import { createMetrics, createWorkerMetrics } from '../metrics/index.ts';
 import { startSnapshots } from '../metrics/snapshot-push.ts';
 import { Consumer } from '../queue/consumer.ts';
 import { SourceCache } from '../storage/cache.ts';
+import { expandSources } from '../storage/expand-sources.ts';
+import { assertInsideRoots } from '../storage/location.ts';
 import { openStorage } from '../storage/open.ts';
 import { isToWorker, type ToPrimary } from './messages.ts';
 
@@ -61,6 +63,13 @@ export async function startWorker(config: Config): Promise<void> {
         },
       }),
     finalize: finalizeDataset,
+    listSources: (prefix, signal) =>
+      expandSources([prefix], {
+        metrics: metrics.storage,
+        s3,
+        signal,
+        check: (base) => assertAllowed(base, config),
+      }),
     scratch: config.SCRATCH_DIR,
     context: {
       bufferMaxBytes: config.BUFFER_MAX_BYTES,
@@ -109,4 +118,8 @@ export async function startWorker(config: Config): Promise<void> {
   await consumer.ready();
   announce({ type: 'ready' });
   log.info({ slot }, 'worker ready');
+}
+
+async function assertAllowed(base: URL, { SOURCE_ROOTS }: Config): Promise<void> {
+  if (SOURCE_ROOTS.length > 0) await assertInsideRoots(base, SOURCE_ROOTS, 'prefix');
 }

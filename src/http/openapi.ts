@@ -10,21 +10,23 @@ import {
   enqueueRequestSchema,
 } from '../queue/jobs.ts';
 import { datasetShape, jobShape } from '../queue/shapes.ts';
+import { watchRequestSchema, watchShape } from '../queue/watches.ts';
 import { datasetPage, datasetQuery } from './datasets.ts';
 import { jobChangedSchema, jobPage, jobQuery } from './jobs.ts';
 import { problemBody } from './problem.ts';
 import { scalingShape } from './scaling.ts';
+import { watchList } from './watches.ts';
 
 /** The description of the API (OpenAPI 3.1), made from the schemas that validate it. */
 
 type Operation = {
-  readonly method: 'get' | 'post';
+  readonly method: 'get' | 'post' | 'delete';
   readonly path: string;
   readonly summary: string;
   readonly open?: true;
   readonly query?: z.ZodObject;
   readonly body?: string;
-  readonly status: 200 | 202;
+  readonly status: 200 | 202 | 204;
   readonly answer: string;
   readonly mediaType?: string;
   /** Statuses of problems beside 401, 403, 429 and 503. */
@@ -41,6 +43,9 @@ const schemas = {
   Job: jobShape,
   JobPage: jobPage,
   Scaling: scalingShape,
+  WatchRequest: watchRequestSchema,
+  Watch: watchShape,
+  WatchList: watchList,
   JobEvent: jobEventSchema,
   DatasetEvent: datasetEventSchema,
   ProgressEvent: progressEventSchema,
@@ -49,7 +54,7 @@ const schemas = {
   Verdict: z.looseObject({}),
 } as const;
 
-const INPUTS: ReadonlySet<string> = new Set(['Enqueue', 'Append']);
+const INPUTS: ReadonlySet<string> = new Set(['Enqueue', 'Append', 'WatchRequest']);
 
 const change = { method: 'post', status: 202 } as const;
 const look = { method: 'get', status: 200 } as const;
@@ -126,6 +131,23 @@ const operations: readonly Operation[] = [
     answer: 'Scaling',
     problems: [],
   },
+  {
+    ...change,
+    path: '/v1/watches',
+    summary: 'Watch a prefix: what appears below it is enqueued when it is complete',
+    body: 'WatchRequest',
+    answer: 'Watch',
+    problems: [400, 409, 413, 415, 422],
+  },
+  { ...look, path: '/v1/watches', summary: 'List watches', answer: 'WatchList', problems: [] },
+  {
+    method: 'delete',
+    status: 204,
+    path: '/v1/watches/{id}',
+    summary: 'End a watch',
+    answer: '',
+    problems: [404],
+  },
   { ...probe, path: '/health', summary: 'Full report of the service', answer: 'Report' },
   { ...probe, path: '/livez', summary: 'Liveness', answer: 'Verdict' },
   { ...probe, path: '/readyz', summary: 'Readiness', answer: 'Verdict' },
@@ -185,7 +207,10 @@ function describe(operation: Operation): object {
       ? { requestBody: { required: true, content: { 'application/json': { schema: ref(body) } } } }
       : {}),
     responses: {
-      [status]: { description: status === 202 ? 'Accepted' : 'OK', content },
+      [status]:
+        status === 204
+          ? { description: 'Done' }
+          : { description: status === 202 ? 'Accepted' : 'OK', content },
       ...Object.fromEntries(refusals.toSorted((a, b) => a - b).map((code) => [code, problem(code)])),
       503: open && answer !== '' ? { description: 'No', content } : problem(503),
     },

@@ -4,12 +4,13 @@ import type { Log } from '../conversion/types.ts';
 import { QUEUES } from './jobs.ts';
 import { DatasetStore } from './store.ts';
 
-/** Both queues and the store over one connection. */
+/** The queues and the store over one connection. */
 export type QueueClient = {
   readonly redis: Redis;
   readonly store: DatasetStore;
   readonly datasets: Queue;
   readonly episodes: Queue;
+  readonly watches: Queue;
   /** Closes the queues and the connection. */
   close(): Promise<void>;
 };
@@ -24,13 +25,15 @@ export function openQueueClient(redis: Redis, prefix: string, log: Log): QueueCl
   };
   const datasets = open(QUEUES.dataset);
   const episodes = open(QUEUES.episode);
+  const watches = open(QUEUES.watch);
   return {
     redis,
     store: new DatasetStore(redis, prefix),
     datasets,
     episodes,
+    watches,
     close: async () => {
-      await Promise.allSettled([datasets.close(), episodes.close()]);
+      await Promise.allSettled([datasets.close(), episodes.close(), watches.close()]);
       redis.disconnect();
     },
   };

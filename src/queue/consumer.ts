@@ -1,4 +1,5 @@
 import { type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq';
+import { z } from 'zod';
 import type { ConversionContext, Log } from '../conversion/types.ts';
 import { asCanceled, CanceledError, toError } from '../errors.ts';
 import { UploadCoordinator } from '../storage/coordinator.ts';
@@ -6,11 +7,19 @@ import { type QueueClient, openQueueClient } from './client.ts';
 import { connectPatient, redisFailure, type RedisSettings } from './connection.ts';
 import { type EpisodeSetting, runEpisode } from './episode.ts';
 import { isFinal, kindOf, reasonOf } from './failures.ts';
-import { episodeJobSchema, type EpisodeResult, type JobKind, jobKinds, QUEUES } from './jobs.ts';
+import {
+  episodeJobSchema,
+  type EpisodeResult,
+  type JobKind,
+  jobKinds,
+  parsePayload,
+  QUEUES,
+} from './jobs.ts';
 import { jitteredBackoff } from './options.ts';
 import { countOutcome, recordEnd, secondsOf } from './outcomes.ts';
 import { type PlannerSetting, runDataset } from './planner.ts';
 import { type ActiveListener, RunningJobs } from './running.ts';
+import { lookAtWatch, type WatchSetting } from './watches.ts';
 import { listenForStops } from './stops.ts';
 
 export type ConsumerOptions = ActiveListener & {
@@ -28,11 +37,15 @@ export type ConsumerOptions = ActiveListener & {
   readonly openOutput: EpisodeSetting['openOutput'];
   readonly convert: EpisodeSetting['convert'];
   readonly finalize: PlannerSetting['finalize'];
+  readonly listSources: WatchSetting['listSources'];
   /** Folder under which every try gets one of its own. */
   readonly scratch: string;
   readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'upload' | 'metrics'>;
   readonly log: Log;
 };
+
+/** What names the dataset in every payload that has one. */
+const datasetOf = z.object({ datasetId: z.string() });
 
 /** Stalls (a pod that vanished) after which a job is given up. */
 const MAX_STALLS = 2;
@@ -42,7 +55,8 @@ const MAX_STARTS = 100;
 const DEFAULT_RETRY_DELAY_MS = 5000;
 
 /**
- * Takes jobs of both queues, one of each at a time: an episode, and beside it the planning or publishing of a dataset.
+ * Takes jobs of all queues, one of each at a time: an episode, and beside it the planning or publishing of a dataset and
+ * a look for new recordings.
  */
 export class Consumer {
   readonly #options: ConsumerOptions;
@@ -59,7 +73,7 @@ export class Consumer {
     const redis = connectPatient(options.redis, `${options.name}:worker`, options.log);
     this.#client = openQueueClient(redis, options.prefix, options.log);
     this.#running = new RunningJobs(options);
-    this.#workers = [this.#work('episode'), this.#work('dataset')];
+    this.#workers = [this.#work('episode'), this.#work('dataset'), this.#work('watch')];
     this.#stopListening = listenForStops(redis, this.#client.store.keys, options.log, (stop) => {
       for (const { queue, jobId } of this.#running.list()) {
         if (queue === QUEUES.episode && stop.covers(jobId)) this.#running.stop(queue, jobId, 'cancelled');
@@ -144,10 +158,11 @@ export class Consumer {
     const signal = this.#running.start(active);
     const forward = () => this.#running.stop(queue, active.jobId, 'lock-lost');
     stopped?.addEventListener('abort', forward, { once: true });
-    const datasetId = jobKinds[kind].data.safeParse(job.data).data?.datasetId;
+    const { datasetId } = datasetOf.safeParse(job.data).data ?? {};
     const log = this.#options.log.child({ jobId: active.jobId, datasetId, attempt: job.attemptsMade + 1 });
     try {
       if (kind === 'dataset') return await runDataset(this.#planner(log), job, token, signal);
+      if (kind === 'watch') return { enqueued: await this.#look(log, job, signal) };
       return await this.#episode(log, job, token, signal);
     } catch (thrown) {
       throw await this.#ended(kind, job, token, signal, thrown, log);
@@ -173,6 +188,12 @@ export class Consumer {
     );
     await recordEnd(store, job, data.data?.datasetId ?? '', { state: result.outcome, result });
     return result;
+  }
+
+  async #look(log: Log, job: Job, signal: AbortSignal): Promise<number> {
+    const { watchId } = parsePayload('watch', job.id ?? '', job.data);
+    const { listSources, retryDelayMs = DEFAULT_RETRY_DELAY_MS } = this.#options;
+    return await lookAtWatch({ client: this.#client, listSources, retryDelayMs, log }, watchId, signal);
   }
 
   #planner(log: Log): PlannerSetting {
@@ -255,6 +276,7 @@ export class Consumer {
     job: Job,
     end: { state: 'failed' | 'cancelled'; reason: string; counts: boolean },
   ): Promise<void> {
+    if (kind === 'watch') return;
     const data = jobKinds[kind].data.safeParse(job.data);
     if (!data.success) return;
     const { datasetId, runId } = data.data;

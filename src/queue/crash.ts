@@ -11,6 +11,12 @@ const EPISODE_CRASHES = 2;
 /** Publishing is given more chances: what kills it is rarely the dataset. */
 const DATASET_CRASHES = 5;
 
+const DOING = {
+  episodes: 'converting this recording',
+  datasets: 'publishing this dataset',
+  watches: 'looking for new recordings',
+} as const;
+
 /** What became of a job whose worker died. */
 export type CrashOutcome = 'given-back' | 'given-up' | 'had-ended' | 'not-held';
 
@@ -31,7 +37,7 @@ export async function failCrashedJob(
   how: string,
 ): Promise<CrashOutcome> {
   const { client, log } = setting;
-  const queue = active.queue === QUEUES.episode ? client.episodes : client.datasets;
+  const queue = client[active.queue];
   const job: Job | undefined = await queue.getJob(active.jobId);
   if (!job) return 'not-held';
   const holder = await client.redis.get(client.store.keys.lock(active.queue, active.jobId));
@@ -56,7 +62,7 @@ async function giveUp(
   how: string,
   crashes: number,
 ): Promise<void> {
-  const what = active.queue === QUEUES.episode ? 'converting this recording' : 'publishing this dataset';
+  const what = DOING[active.queue];
   const reason = `the worker process died ${crashes} times while ${what} (last: ${how}); it is not tried again`;
   await job.moveToFailed(new UnrecoverableError(reason), active.token);
   log.error({ jobId: active.jobId, queue: queue.name, reason }, 'job given up');
@@ -66,6 +72,7 @@ async function giveUp(
     countOutcome(metrics.conversion, datasetId, { state: 'failed', frames: 0, seconds: secondsOf(job) });
     return;
   }
+  if (active.queue !== QUEUES.dataset) return;
   const run = await client.store.run(active.jobId);
   if (run) await client.store.setState(run, { state: 'failed', reason, finishedAt: Date.now() });
 }

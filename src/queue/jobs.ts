@@ -6,10 +6,11 @@ import { InputError } from '../errors.ts';
 /**
  * What travels through the queues, validated on both sides of the wire.
  * One *dataset job* per run (queue `datasets`, job id = run id) plans the *episode jobs* of that run
- * (queue `episodes`, job id = `<runId>-<key>`), waits for them and finalizes.
+ * (queue `episodes`, job id = `<runId>-<key>`), waits for them and finalizes. *Watch jobs* (queue `watches`) look for
+ * new recordings.
  */
 
-export const QUEUES = { dataset: 'datasets', episode: 'episodes' } as const;
+export const QUEUES = { dataset: 'datasets', episode: 'episodes', watch: 'watches' } as const;
 
 /** Name of a queue. */
 export type QueueName = (typeof QUEUES)[keyof typeof QUEUES];
@@ -116,6 +117,13 @@ export const episodeResultSchema = z.strictObject({
   frames: z.int().min(0),
 });
 
+export const watchJobSchema = z.strictObject({ watchId: z.string() });
+
+export const watchResultSchema = z.strictObject({
+  /** Recordings that had become complete. */
+  enqueued: z.int().min(0),
+});
+
 /** Where an episode job is, as kept with the job. */
 export const progressSchema = z.object({
   stage: z.enum(['plan', 'convert', 'verify', 'upload']),
@@ -133,6 +141,7 @@ export type EpisodeResult = z.output<typeof episodeResultSchema>;
 export const jobKinds = {
   dataset: { queue: QUEUES.dataset, data: datasetJobSchema, result: datasetResultSchema },
   episode: { queue: QUEUES.episode, data: episodeJobSchema, result: episodeResultSchema },
+  watch: { queue: QUEUES.watch, data: watchJobSchema, result: watchResultSchema },
 } as const;
 
 export type JobKind = keyof typeof jobKinds;

@@ -32,6 +32,12 @@ export function keysOf(prefix: string) {
     crashes: (id: string) => `${own}:crashes:${id}`,
     /** Who works on a recording, or plans or finalizes a dataset. */
     claim: (what: string) => `${own}:claim:${what}`,
+    /** Hash watch id → what is watched (JSON). */
+    watches: `${own}:watches`,
+    /** Hash URL → version last seen, and whether it was enqueued. */
+    watched: (id: string) => `${own}:watched:${id}`,
+    /** Hash: when a watch was looked at last, and why that failed. */
+    looks: (id: string) => `${own}:looks:${id}`,
     /** Sorted set of datasets that have ended, by when. */
     retired: `${own}:retired`,
     /** Stream of what happens to a dataset. */

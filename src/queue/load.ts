@@ -1,5 +1,5 @@
 import type { QueueClient } from './client.ts';
-import { datasetJobSchema, QUEUES, type QueueName } from './jobs.ts';
+import { datasetJobSchema, type QueueName } from './jobs.ts';
 
 /** What waits and runs in one queue. */
 export type QueueReport = {
@@ -21,7 +21,7 @@ export type QueueReport = {
 
 /** Counts one queue. */
 export async function queueReport(client: QueueClient, name: QueueName): Promise<QueueReport> {
-  const queue = name === QUEUES.episode ? client.episodes : client.datasets;
+  const queue = client[name];
   const [counts, [first], [prioritized], paused] = await Promise.all([
     queue.getJobCounts(
       'waiting',

@@ -27,6 +27,7 @@ import { queueReport, type QueueReport, scalingNumber } from './load.ts';
 import { otherOutput, type Refusal, unknownDataset } from './refusals.ts';
 import type { DatasetStatus, JobState, JobStatus, Page } from './shapes.ts';
 import { Status } from './status.ts';
+import { addWatch, listWatches, removeWatch, type WatchRequest, type WatchStatus } from './watches.ts';
 
 export type ProducerOptions = {
   readonly redis: RedisSettings;
@@ -35,6 +36,8 @@ export type ProducerOptions = {
   /** Where jobs may read, and write. */
   readonly checkSource: SourceCheck;
   readonly checkOutput: LocationCheck;
+  /** Where a watch may look. */
+  readonly checkPrefix: LocationCheck;
   /** For the alignment reports of converted recordings. */
   readonly openOutput: (url: string) => Storage;
   /** First wait before another try of planning or publishing; default 5 s. */
@@ -188,6 +191,25 @@ export class Producer {
       const status = await this.#status.dataset(datasetId);
       return status && pace.read(status, await activeProgress(this.#client, datasetId));
     });
+  }
+
+  /** Watches a prefix: what appears below it is enqueued when it is complete. */
+  async watch(request: WatchRequest): Promise<WatchStatus | Refusal> {
+    const output = await allowed(this.#options.checkOutput, request.output, '/output');
+    const prefix = await allowed(this.#options.checkPrefix, request.prefix, '/prefix');
+    if (typeof output === 'string' && typeof prefix === 'string') {
+      return await this.#change('watch', () => addWatch(this.#client, { ...request, output, prefix }));
+    }
+    return { refused: 'invalid', faults: [output, prefix].filter((fault) => typeof fault !== 'string') };
+  }
+
+  async watches(): Promise<WatchStatus[]> {
+    return await this.#ask('list watches', () => listWatches(this.#client));
+  }
+
+  /** Ends a watch; false when there is none. */
+  async unwatch(watchId: string): Promise<boolean> {
+    return await this.#change('end a watch', () => removeWatch(this.#client, watchId));
   }
 
   /** Work there is: for an autoscaler. */

@@ -80,6 +80,7 @@ async function withQueues<T>(
     prefix: PREFIX,
     log: silent,
     checkSource: (url) => url,
+    checkPrefix: (url) => url,
     checkOutput: (url) => url,
     openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination' }),
   });
@@ -134,6 +135,7 @@ async function runWorker(url: string, folder: string): Promise<void> {
       const upload = { files: 0, bytes: 0, retries: 0, seconds: 0, reused: 0 };
       return { outcome: 'completed', manifest: manifestOf(request), upload };
     },
+    listSources: () => Promise.resolve([]),
     finalize: () => Promise.resolve({ episodes: 0, frames: 0, tasks: 0 }),
     scratch: folder,
     context: { bufferMaxBytes: 1, upload: { concurrency: 4, maxAttempts: 3 }, metrics },

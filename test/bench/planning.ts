@@ -30,7 +30,12 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
   const openOutput = (url: string) => openStorage(url, { metrics: metrics.storage, role: 'destination' });
   const output = `file://${folder}/out`;
   const common = { redis: { url: redis.url }, prefix: '{bench}', log: silent, openOutput };
-  const producer = new Producer({ ...common, checkSource: (url) => url, checkOutput: (url) => url });
+  const producer = new Producer({
+    ...common,
+    checkSource: (url) => url,
+    checkPrefix: (url) => url,
+    checkOutput: (url) => url,
+  });
   const pinger = fork(fileURLToPath(import.meta.url), ['ping', redis.url]);
   await once(pinger, 'message');
   try {
@@ -52,6 +57,7 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
         await once(signal, 'abort');
         throw signal.reason as Error;
       },
+      listSources: () => Promise.resolve([]),
       finalize: () => Promise.reject(new Error('not reached')),
       scratch: folder,
       context: { bufferMaxBytes: 1, upload: { concurrency: 4, maxAttempts: 3 }, metrics },

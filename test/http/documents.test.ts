@@ -8,6 +8,7 @@ import { createJobRouter } from '../../src/http/jobs.ts';
 import { listen } from '../../src/http/listen.ts';
 import { createOpenApiRouter, describeApi } from '../../src/http/openapi.ts';
 import { createScalingRouter } from '../../src/http/scaling.ts';
+import { createWatchRouter } from '../../src/http/watches.ts';
 import { sharedRedis } from '../helpers/redis.ts';
 import { Rig, silent } from '../queue/rig.ts';
 
@@ -28,6 +29,7 @@ test('the description has every route of the API, and every reference in it lead
     createDatasetRouter(producer),
     createJobRouter(producer),
     createScalingRouter(producer),
+    createWatchRouter(producer),
     createEventRouter(producer),
   ];
   const document = describeApi('1.2.3') as { paths: Record<string, Json>; components: { schemas: Json } };

@@ -22,6 +22,7 @@ import { Consumer, type ConsumerOptions } from '../../src/queue/consumer.ts';
 import { Producer } from '../../src/queue/producer.ts';
 import type { DatasetStatus } from '../../src/queue/shapes.ts';
 import { UploadCoordinator } from '../../src/storage/coordinator.ts';
+import { expandSources } from '../../src/storage/expand-sources.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { randomPrefix, removePrefix } from '../helpers/redis.ts';
 
@@ -77,6 +78,8 @@ export class Rig {
       checkOutput: (location) =>
         location.includes(':') ? location : pathToFileURL(join(folder, location)).href,
       openOutput: (output) => openStorage(output, { metrics: metrics.storage, role: 'destination' }),
+      checkPrefix: (location) =>
+        location.includes(':') ? location : pathToFileURL(join(folder, location)).href,
       retryDelayMs: 50,
     });
   }
@@ -112,6 +115,7 @@ export class Rig {
       defaultAttempts: 3,
       retryDelayMs: 50,
       openOutput: (output) => openStorage(output, { metrics: metrics.storage, role: 'destination' }),
+      listSources: (pattern, signal) => expandSources([pattern], { metrics: metrics.storage, signal }),
       convert: (request, context) => this.convert(request, context),
       finalize: (request, context) => this.finalize(request, context),
       scratch: join(this.folder, 'scratch'),
