@@ -1,4 +1,5 @@
 import '../local/node-version.mjs';
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -79,6 +80,7 @@ async function main(release) {
       `the slowest took ${(truth.slowestScrapeSeconds * 1000).toFixed(0)} ms`,
   );
   faults.push(...spoilt(truth, counted));
+  faults.push(...(await lint(programs.get('promtool'), service)));
   await draw(boards, window);
 
   const panels = boards.reduce(
@@ -92,6 +94,16 @@ async function main(release) {
   say(`pictures: ${relative(process.cwd(), pictures) || '.'}`);
   if (faults.length > 0) throw new SetupError(`${faults.length} faults:\n  ${faults.join('\n  ')}`);
   say('every panel shows data and every rule evaluates');
+}
+
+/** What `promtool check metrics` has against the answer of the service. */
+async function lint(promtool, service) {
+  const answer = await fetch(`${service.url}/metrics`);
+  const { status, stdout, stderr } = spawnSync(promtool, ['check', 'metrics'], {
+    input: await answer.text(),
+    encoding: 'utf8',
+  });
+  return status === 0 ? [] : [`promtool check metrics: ${stdout}${stderr}`];
 }
 
 /** What deaths must not do to the numbers. */

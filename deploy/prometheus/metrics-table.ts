@@ -30,6 +30,9 @@ rest is \`${OTHER}\`.
 | --- | --- | --- | --- | --- |
 ${rows.join('\n')}
 
+\`npm run dashboards:check\` runs the service, kills workers, and asks a real Prometheus every query of every dashboard and
+rule; it fails when a metric of this table was not fed, a counter fell, or a number differs from what the API counted.
+
 The primary adds Node's own process metrics (\`process_*\`, \`nodejs_*\`) for itself.
 
 ## Buckets
