@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import PQueue from 'p-queue';
 import { asCanceled, CanceledError, StorageError, throwIfAborted, toError } from '../errors.ts';
 import type { StorageMetrics } from '../metrics/storage.ts';
@@ -50,6 +51,7 @@ export class UploadCoordinator {
   #state: 'open' | 'closed' = 'open';
   #startedAt: number | undefined;
   #endedAt: number | undefined;
+  #added = 0;
   #files = 0;
   #reused = 0;
   #bytes = 0;
@@ -59,6 +61,7 @@ export class UploadCoordinator {
     this.#options = options;
     this.#queue = new PQueue({ concurrency: options.concurrency });
     this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
+    setMaxListeners(0, this.#signal); // every request in flight listens
   }
 
   /**
@@ -105,6 +108,7 @@ export class UploadCoordinator {
     if (this.#inFlight.has(file.key)) throw new Error(`${file.key} is being uploaded already`);
     this.#startedAt ??= performance.now();
     this.#inFlight.add(file.key);
+    this.#added++;
     this.#options.metrics.upload.pending.inc();
     const result = send().finally(() => {
       this.#inFlight.delete(file.key);
@@ -132,8 +136,7 @@ export class UploadCoordinator {
   }
 
   async #store(file: UploadFile, size: number, condition?: PublishCondition): Promise<UploadedFile> {
-    const retry = this.#retryOf(file);
-    const before = condition === undefined ? await retry(() => this.#alreadyStored(file, size)) : undefined;
+    const before = condition === undefined ? await this.#alreadyStored(file, size) : undefined;
     if (before !== undefined) {
       this.#reused++;
       return this.#acknowledged(file, before);
@@ -143,7 +146,7 @@ export class UploadCoordinator {
     const stored = await storage.put(file.key, file.body, {
       ...condition,
       signal: this.#signal,
-      retry,
+      retry: this.#retryOf(file),
       onProgress: (bytes) => this.#report(file.key, bytes, size),
     });
     if (stored.size !== size) {
@@ -200,7 +203,7 @@ export class UploadCoordinator {
       bytes,
       size,
       filesDone: this.#files,
-      files: this.#files + this.#inFlight.size,
+      files: this.#added,
     });
   }
 }

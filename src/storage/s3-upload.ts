@@ -1,4 +1,4 @@
-import { StorageError, throwIfAborted } from '../errors.ts';
+import { StorageError, throwIfAborted, type StorageReason } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
 import { SeekableBody } from './s3-body.ts';
 import { isNoSuchUpload, isPreconditionFailed } from './s3-errors.ts';
@@ -7,6 +7,9 @@ import { sendInParts } from './s3-parts.ts';
 import { atBuild, payloadHash } from './s3-requests.ts';
 import { conditionOf, headObject, type S3Target } from './s3-target.ts';
 import type { PutBody, Retry, S3Settings } from './types.ts';
+
+/** Failures after which nobody knows whether the store acted. */
+const SILENT: ReadonlySet<StorageReason> = new Set(['timeout', 'network', 'server_error']);
 
 /**
  * Writes one object.
@@ -34,7 +37,6 @@ export async function putObject(
   const { requests, url, options } = target;
   const { signal } = options;
   throwIfAborted(signal);
-  // what an answer that got lost may have done
   let undecided = false;
   const policy = options.retry ?? requests.ownRetry(signal);
   const retry: Retry = (step) =>
@@ -42,7 +44,7 @@ export async function putObject(
       try {
         return await step();
       } catch (thrown) {
-        if (thrown instanceof StorageError && thrown.retryable) undecided = true;
+        if (thrown instanceof StorageError && SILENT.has(thrown.reason)) undecided = true;
         throw thrown;
       }
     });

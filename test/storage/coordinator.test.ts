@@ -94,7 +94,7 @@ test('an episode is sent, acknowledged with its checksums, and counted to the by
   t.deepEqual(counts, { files: 4, bytes: 2_500_013, retries: 0, reused: 0 });
   t.true(seconds > 0);
   const last = progress.at(-1);
-  t.deepEqual([last?.key, last?.bytes, last?.size, last?.filesDone], ['.roboflow/a.json', 7, 7, 4]);
+  t.deepEqual(last, { key: '.roboflow/a.json', bytes: 7, size: 7, filesDone: 4, files: 4 });
   t.true(progress.some((moved) => moved.bytes > 0 && moved.bytes < moved.size));
   await uploads.close();
 });
