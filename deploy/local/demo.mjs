@@ -120,7 +120,9 @@ async function startService(redis, release, signal) {
   const ended = () => {
     if (kept.status() === undefined) return;
     const tail = readFileSync(log, 'utf8').trim().split('\n').slice(-15).join('\n');
-    throw new Error(`the service ended with status ${kept.status()}; the end of ${shown(log)}:\n${tail}`);
+    throw new SetupError(
+      `The service ended with status ${kept.status()}; the end of ${shown(log)}:\n${tail}`,
+    );
   };
   const answer = async (method, path, body) => {
     ended();
