@@ -204,6 +204,7 @@ Done in ${Math.round((Date.now() - startedAt) / 1000)} s.
 
 Look further:
   npx roboflow verify ${path}
+  npx roboflow report ${path} --out ${shown(join(folder, 'report.html'))}
   npx roboflow inspect ${recording}
   npx roboflow convert ${recording} --config ${shown(join(folder, 'demo.yaml'))} --out ${shown(join(folder, 'one'))}
 

@@ -37,6 +37,13 @@ const programs = {
     elsewhere: { brew: 'prometheus', pacman: 'prometheus' },
     accepts: async () => undefined,
   },
+  chromium: {
+    names: ['chromium', 'chromium-browser', 'google-chrome'],
+    what: 'Chromium',
+    packages: ['chromium'],
+    elsewhere: { dnf: 'chromium', pacman: 'chromium', apk: 'chromium' },
+    accepts: async () => undefined,
+  },
   curl: {
     names: ['curl'],
     what: 'curl',

@@ -11,7 +11,7 @@ import { tapReader } from './tap.mjs';
  * folders) against a Redis of their own, and closes with `N passed, N failed`. The exit status is AVA's.
  */
 async function main() {
-  const { startRedis } = await setUp({ optional: ['promtool', 'curl', 'pip'] });
+  const { startRedis } = await setUp({ optional: ['promtool', 'curl', 'pip', 'chromium'] });
   const redis = await startRedis();
   try {
     process.exitCode = await runTests(process.argv.slice(2).map(compiled), {
