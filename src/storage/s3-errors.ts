@@ -64,6 +64,7 @@ const WORDS: Readonly<Record<string, string>> = {
   CredentialsProviderError: 'no credentials were found',
   PreconditionFailed: 'somebody else wrote it (precondition failed)',
   SlowDown: 'the store asks to slow down',
+  NotImplemented: 'the store cannot do this',
 };
 
 /**
@@ -100,6 +101,7 @@ function judge({ name, code, status, message }: Failure): { reason: StorageReaso
   // by code: the SDK names a reset connection TimeoutError too
   if (NETWORK.has(code)) return { reason: 'network', retryable: true };
   if (is(TIMEOUT) || status === 408) return { reason: 'timeout', retryable: true };
+  if (status === 501) return { reason: 'other', retryable: false };
   if (status >= 500) return { reason: 'server_error', retryable: true };
   const cutOff = status < 400 && /socket hang up|^aborted$|deserialization error/i.test(message);
   if (NETWORK.has(name) || cutOff) return { reason: 'network', retryable: true };

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import PQueue from 'p-queue';
-import { CanceledError, toError } from '../errors.ts';
+import { CanceledError, StorageError, toError } from '../errors.ts';
 import type { SeekableBody } from './s3-body.ts';
 import { isNoSuchUpload } from './s3-errors.ts';
 import { abortUpload, storedParts, unfinishedUploads, type UnfinishedUpload } from './s3-multipart.ts';
@@ -55,11 +55,19 @@ async function abortForGood({ requests, url }: S3Target, upload: UnfinishedUploa
   }
 }
 
-/** Unfinished uploads of this very key, the latest first. */
+/**
+ * Unfinished uploads of this very key, the latest first. None where the store refuses to list them (a key without that
+ * permission, a store that cannot): every upload then begins anew.
+ */
 async function unfinishedOf(to: S3Target): Promise<UnfinishedUpload[]> {
   const found: UnfinishedUpload[] = [];
-  for await (const upload of unfinishedUploads(to.requests, to.fullKey, to.url, to.options.signal)) {
-    if (upload.fullKey === to.fullKey) found.push(upload);
+  try {
+    for await (const upload of unfinishedUploads(to.requests, to.fullKey, to.url, to.options.signal)) {
+      if (upload.fullKey === to.fullKey) found.push(upload);
+    }
+  } catch (thrown) {
+    if (!(thrown instanceof StorageError) || thrown.retryable) throw thrown;
+    return [];
   }
   return found.toSorted((a, b) => b.startedAt - a.startedAt);
 }

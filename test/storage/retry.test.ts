@@ -101,6 +101,7 @@ const judgements: [unknown, StorageReason, boolean][] = [
   [thrown('Error', { message: 'Checksum mismatch: expected "a" but received "b"' }), 'checksum', true],
   [thrown('OperationAborted', { status: 409 }), 'other', true],
   [thrown('ConditionalRequestConflict', { status: 409 }), 'other', true],
+  [thrown('NotImplemented', { status: 501 }), 'other', false],
   [thrown('NoSuchKey', { status: 404 }), 'other', false],
   [thrown('NoSuchBucket', { status: 404 }), 'other', false],
   [thrown('AccessDenied', { status: 403 }), 'other', false],

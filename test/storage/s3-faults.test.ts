@@ -318,6 +318,21 @@ test('an unfinished upload of other bytes is not continued but replaced', async 
   t.is(await direct.sweep('', { olderThanMs: 0 }), 0);
 });
 
+test('a store that refuses to list unfinished uploads takes large files all the same', async (t) => {
+  for (const answer of [
+    { status: 403, code: 'AccessDenied' },
+    { status: 501, code: 'NotImplemented' },
+  ]) {
+    const { proxy, direct, uploads } = await setUp(t);
+    const refuse = (method: string, url: string) => method === 'GET' && /[?&]uploads/.test(url);
+    proxy.plan = (method, url) => (refuse(method, url) ? { kind: 'answer', ...answer } : undefined);
+    const large = randomBytes(11 * MiB);
+    await uploads.add({ key: 'large', type: 'video', body: { bytes: large } });
+    t.true(large.equals(await contentOf(direct, 'large')));
+    t.is(proxy.seen.filter(({ status }) => status === answer.status).length, 1);
+  }
+});
+
 test('a job cancelled for good takes its unfinished upload along, one that is stopped leaves it', async (t) => {
   for (const [reason, left] of [
     ['cancelled', 0],
