@@ -2,6 +2,7 @@ import type Router from '@koa/router';
 import Koa, { type Context, type Middleware } from 'koa';
 import { authentication, OPEN_PATHS } from './auth.ts';
 import { Problem, toProblem } from './problem.ts';
+import { DEFAULT_RATE, rateLimit, type Rate } from './rate-limit.ts';
 import { requestId, requestLog, type RequestLog, type RequestObservation } from './request-log.ts';
 
 /** What the application is made of. Routers answer in the order given. */
@@ -10,6 +11,8 @@ export type AppOptions = {
   readonly log: RequestLog;
   /** Bearer token of the protected routes; without one they answer on loopback only. */
   readonly token?: string | undefined;
+  /** How often one peer may use the protected routes. */
+  readonly rate?: Rate;
   /** Called once for each answered request. */
   readonly observe?: (observation: RequestObservation) => void;
 };
@@ -25,6 +28,7 @@ export function createApp(options: AppOptions): Koa {
   app.use(requestLog(options.log, options.observe ?? (() => undefined), OPEN_PATHS));
   app.use(securityHeaders);
   app.use(problems(options.log));
+  app.use(rateLimit(options.rate ?? DEFAULT_RATE));
   app.use(authentication(options.token));
   for (const router of options.routers) {
     app.use(router.routes() as Middleware);

@@ -254,6 +254,23 @@ test('each request is observed once by its route template and logged with its id
   t.true(logged.every((line) => typeof line['requestId'] === 'string'));
 });
 
+test('a peer that asks too often is told to wait, probes and scrapes never are, and time heals', async (t) => {
+  const { call } = await serve(t, { rate: { perSecond: 2, burst: 5 } });
+  const answers: Response[] = [];
+  for (let asked = 0; asked < 40; asked += 1) answers.push(await call('/v1/things'));
+  t.deepEqual(
+    answers.slice(0, 5).map(({ status }) => status),
+    [200, 200, 200, 200, 200],
+  );
+  const refused = answers.find(({ status }) => status === 429);
+  if (refused === undefined) return t.fail('40 requests at once were all answered');
+  t.is(refused.headers.get('retry-after'), '1');
+  t.is((await problemOf(refused)).title, 'Too many requests');
+  t.is((await call('/metrics')).status, 200);
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  return t.is((await call('/v1/things')).status, 200);
+});
+
 test('a request id that is too long or not plain is replaced', async (t) => {
   const { call } = await serve(t);
   const response = await call('/metrics', { headers: { 'X-Request-Id': 'a b"c' } });

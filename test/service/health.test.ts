@@ -1,0 +1,53 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { temporaryFolder } from '../helpers/conversion.ts';
+import { PrivateRedis } from '../helpers/redis.ts';
+import { startService, untilAsync } from '../helpers/service.ts';
+import { valueOf } from '../metrics/pool.ts';
+
+type Check = { status: string; error?: string };
+type Report = {
+  status: string;
+  draining: boolean;
+  checks: { redis: Check & { policy: string }; queue: Check & { counts: object }; workers: Check & object };
+};
+
+test('while Redis is away the pod lives, is not ready, says why at once, and recovers', async (t) => {
+  const folder = await temporaryFolder(t);
+  const redis = await PrivateRedis.start();
+  t.teardown(() => redis.end());
+  const service = await startService(t, {
+    REDIS_URL: redis.url,
+    WORKERS: '1',
+    SCRATCH_DIR: join(folder, 'scratch'),
+    CACHE_DIR: join(folder, 'cache'),
+  });
+  const before = await service.get<Report>('/health');
+  t.is(before.status, 200);
+  t.is(before.body.status, 'ok');
+  t.is(before.body.checks.redis.policy, 'noeviction');
+  t.like(before.body.checks.queue.counts, { waiting: 0, prioritized: 0, active: 0, delayed: 0, failed: 0 });
+  t.like(before.body.checks.workers, { slots: 1, running: 1, busy: 0, missing: 0, restartsLastHour: 0 });
+
+  await redis.kill();
+  const down = await untilAsync(async () => {
+    const start = performance.now();
+    const answer = await service.get<Report>('/health');
+    t.true(performance.now() - start < 5000);
+    return answer.status === 503 && answer;
+  });
+  t.is(down.body.status, 'unavailable');
+  t.is(down.body.checks.redis.status, 'unavailable');
+  t.truthy(down.body.checks.redis.error);
+  t.is((await service.get('/livez')).status, 200);
+  const ready = await service.get<{ ok: boolean; reasons: string[] }>('/readyz');
+  t.is(ready.status, 503);
+  t.regex(ready.body.reasons.join(), /redis/);
+  await untilAsync(async () => valueOf((await service.get('/metrics')).text, 'roboflow_redis_up') === 0);
+
+  await redis.resume();
+  await untilAsync(async () => (await service.get('/readyz')).status === 200);
+  t.is((await service.get<Report>('/health')).status, 200);
+  await untilAsync(async () => valueOf((await service.get('/metrics')).text, 'roboflow_redis_up') === 1);
+  t.is(await service.end(), 0);
+});
