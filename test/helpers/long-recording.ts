@@ -19,6 +19,8 @@ export type LongRecordingOptions = {
   readonly height: number;
   readonly fps?: number;
   readonly jointRate?: number;
+  /** The pictures of the cameras, over and over; default: numbered ones. */
+  readonly pictures?: readonly Uint8Array[];
 };
 
 /** Distinct pictures; they repeat, so that hours of recording are written in seconds. */
@@ -27,9 +29,11 @@ const PICTURES = 60;
 /** Streams a recording of any length to a file: cameras (JPEG) and `/joint_states`, in order of time, 1 MiB chunks. */
 export async function writeLongRecording(path: string, options: LongRecordingOptions): Promise<void> {
   const { seconds, cameras, width, height, fps = 30, jointRate = 100 } = options;
-  const pictures = await Promise.all(
-    Array.from({ length: PICTURES }, (_, frame) => numberedJpeg(frame, { width, height })),
-  );
+  const pictures =
+    options.pictures ??
+    (await Promise.all(
+      Array.from({ length: PICTURES }, (_, frame) => numberedJpeg(frame, { width, height })),
+    ));
   const file = await open(path, 'w');
   let position = 0n;
   const writer = new McapWriter({
@@ -53,7 +57,7 @@ export async function writeLongRecording(path: string, options: LongRecordingOpt
     const since = frameTime(sample, jointRate);
     for (; frameTime(frame, fps) <= since; frame++) {
       const stamp = START + frameTime(frame, fps);
-      const data = pictures[frame % PICTURES];
+      const data = pictures[frame % pictures.length];
       for (const id of cameraIds) {
         await write(writer, id, stamp, picture.encode({ header: headerOf(stamp, ''), format: 'jpeg', data }));
       }

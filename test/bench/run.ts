@@ -1,0 +1,39 @@
+// npm run bench [-- NAME…]: every benchmark, a table each, all of it in test/bench/results.json.
+import { writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { benchConvert } from './convert.ts';
+import { benchFinalize } from './finalize.ts';
+import { benchCrash, benchJobs } from './jobs.ts';
+import { benchMemory } from './memory.ts';
+import { benchPlanning } from './planning.ts';
+import { benchReading } from './reading.ts';
+import { benchScrape } from './scrape.ts';
+
+const benchmarks: Readonly<Record<string, () => Promise<unknown>>> = {
+  convert: () => benchConvert(),
+  memory: () => benchMemory(),
+  jobs: async () => [await benchJobs(1000, 1), await benchJobs(1000, 2)],
+  crash: async () => ({ millisecondsToRunAgain: await benchCrash(5) }),
+  planning: async () => [await benchPlanning(1000), await benchPlanning(10_000)],
+  finalize: () => benchFinalize(),
+  reading: () => benchReading(),
+  scrape: () => benchScrape(),
+};
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !(name in benchmarks));
+if (unknown.length > 0) {
+  console.error(`expected some of ${Object.keys(benchmarks).join(', ')}; found ${unknown.join(', ')}`);
+  process.exit(2);
+}
+const results: Record<string, unknown> = {};
+for (const [name, bench] of Object.entries(benchmarks)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  console.log(`\n${name}`);
+  const result = await bench();
+  results[name] = result;
+  console.table(Array.isArray(result) ? result : [result]);
+}
+const machine = { node: process.version, cpus: cpus().length, model: cpus()[0]?.model };
+await writeFile('test/bench/results.json', `${JSON.stringify({ machine, results }, null, 2)}\n`);
+process.exit(0);
