@@ -115,7 +115,7 @@ async function newcomer(t: ExecutionContext): Promise<{ sh: (script: string) => 
 test.serial(
   'a newcomer who types the commands of the README gets a dataset, its state and its metrics',
   async (t) => {
-    t.timeout(110_000);
+    t.timeout(170_000);
     const { sh } = await newcomer(t);
 
     const [own] = blocks(section('Your own data in five minutes'), 'sh');
