@@ -32,12 +32,17 @@ export type OpenedFile = { readonly recording: Recording; readonly losses: reado
 
 /**
  * Opens one file by its first bytes; one that is compressed as a whole (zstd) is expanded first. Throws `InputError`
- * when it is no recording. `file` is closed by the recording, or here when opening fails.
+ * when it is no recording. `file` is closed by the recording, or here when opening fails; `wal`, the log that lies
+ * beside a database, stays the caller's.
  */
-export async function openFile(file: RecordingFile, options: OpenOptions): Promise<OpenedFile> {
+export async function openFile(
+  file: RecordingFile,
+  options: OpenOptions,
+  wal?: RecordingFile,
+): Promise<OpenedFile> {
   try {
     const kind = await kindOf(file);
-    if (kind !== 'zstd') return { recording: await openKind(kind, file, options), losses: [] };
+    if (kind !== 'zstd') return { recording: await openKind(kind, file, options, wal), losses: [] };
   } catch (thrown) {
     await file.close();
     throw thrown;
@@ -61,10 +66,15 @@ async function expand(file: RecordingFile, options: OpenOptions): ReturnType<typ
   }
 }
 
-async function openKind(kind: string, file: RecordingFile, options: OpenOptions): Promise<Recording> {
+async function openKind(
+  kind: string,
+  file: RecordingFile,
+  options: OpenOptions,
+  wal?: RecordingFile,
+): Promise<Recording> {
   if (kind === 'mcap') return openMcap(file, options);
   if (kind === 'bag') return openRosbag1(file, options);
-  if (kind === 'db3') return openDb3(file, options);
+  if (kind === 'db3') return openDb3(file, options, wal);
   const found = kind === 'zstd' ? 'another zstd file' : kind;
   throw new InputError(`expected an MCAP file, a ROS bag or a rosbag2 database, found ${found}`);
 }

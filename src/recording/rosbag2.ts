@@ -6,6 +6,7 @@ import { Db3Recording } from './db3.ts';
 import { JoinedRecording } from './joined.ts';
 import type { Part } from './joined.ts';
 import { openFile } from './open-file.ts';
+import type { OpenedFile } from './open-file.ts';
 import type { OpenOptions } from './open-options.ts';
 import type { Loss, Recording, RecordingFiles } from './types.ts';
 import { expandMessage } from './zstd.ts';
@@ -88,7 +89,14 @@ async function openPart(
   options: OpenOptions,
   losses: Loss[],
 ): Promise<Part> {
-  const opened = await openFile(await files.open(name), options);
+  const log = `${name}-wal`;
+  const wal = files.files.includes(log) ? await files.open(log) : undefined;
+  let opened: OpenedFile;
+  try {
+    opened = await openFile(await files.open(name), options, wal);
+  } finally {
+    await wal?.close();
+  }
   const { recording } = opened;
   const own = info ?? ownInfo(recording);
   if (own?.compressionMode === 'message' && own.compressionFormat !== 'zstd') {

@@ -1,9 +1,10 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compress } from '@foxglove/wasm-zstd';
 import { loadDecompressHandlers } from '@mcap/support';
 import test from 'ava';
+import sqlite from 'node-sqlite3-wasm';
 import { createDecoder } from '../../src/recording/decode.ts';
 import { isPictureSchema, toPicture } from '../../src/recording/image.ts';
 import { openRecording } from '../../src/recording/open.ts';
@@ -256,13 +257,84 @@ test('a folder on disk is read through links: nothing is written beside the sour
   t.deepEqual(await readdir(scratch), []);
 });
 
-test('a database that was left in write-ahead mode is read from a copy, and that is reported', async (t) => {
+test('a database whose recorder was killed is read with its write-ahead log, and without it that is reported', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'wal-'));
+  t.teardown(() => rm(folder, { recursive: true }));
   const channels = await demonstrationChannels({ seconds: 0.2 });
+  const { database, log } = await writeAheadOf(only((await rosbag2Of({ channels }))['bag_0.db3']), folder);
+  const whole = await openRecording(memoryFiles({ 'bag_0.db3': database, 'bag_0.db3-wal': log }));
+  t.is((await all(whole)).length, 47 + 1);
+  t.deepEqual(
+    whole.losses.map(({ what }) => what),
+    ['the folder has no metadata.yaml; every recording in it is read'],
+  );
+  await whole.close();
+  await writeFile(join(folder, 'alone.db3'), database);
+  await writeFile(join(folder, 'alone.db3-wal'), log);
+  const alone = await openRecording(await localFiles(join(folder, 'alone.db3')), { recover: false });
+  t.is((await all(alone)).length, 47 + 1);
+  t.deepEqual(alone.losses, []);
+  await alone.close();
+  const without = await openRecording(memoryFiles(database));
+  t.is((await all(without)).length, 47);
+  t.regex(without.losses[0]?.what ?? '', /write-ahead mode without its -wal file/);
+  await without.close();
+});
+
+/** The database in write-ahead mode, with one more row that only its log holds. */
+async function writeAheadOf(
+  plain: Uint8Array,
+  folder: string,
+): Promise<{ database: Uint8Array; log: Uint8Array }> {
+  const path = join(folder, 'work.db3');
+  await writeFile(path, plain);
+  const database = new sqlite.Database(path);
+  database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;');
+  database.exec(
+    'INSERT INTO messages(topic_id, timestamp, data) SELECT topic_id, timestamp + 1, data FROM messages LIMIT 1;',
+  );
+  const copies = { database: await readFile(path), log: await readFile(`${path}-wal`) };
+  database.close();
+  return { database: new Uint8Array(copies.database), log: new Uint8Array(copies.log) };
+}
+
+test('a database that is cut gives the rows that are whole, in order of time; without recovery it is refused', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 3, jointRate: 200, width: 320, height: 240 });
+  const bytes = only((await rosbag2Of({ channels }))['bag_0.db3']);
+  const intact = await openRecording(memoryFiles(bytes));
+  const whole = (await all(intact)).map(
+    ({ channel, logTime, data }) => `${channel.topic} ${logTime} ${data.join()}`,
+  );
+  await intact.close();
+  for (const share of [0.4, 0.9]) {
+    const cut = bytes.slice(0, Math.floor(bytes.byteLength * share));
+    const recording = await openRecording(memoryFiles(cut));
+    const found = await all(recording);
+    const lines = found.map(({ channel, logTime, data }) => `${channel.topic} ${logTime} ${data.join()}`);
+    t.deepEqual(lines, whole.slice(0, lines.length));
+    t.true(lines.length > whole.length * (share - 0.2), `${lines.length} of ${whole.length} at ${share}`);
+    t.regex(recording.losses[0]?.what ?? '', /malformed.*; the rows that can be reached are read/);
+    t.is((await recording.topicRanges())?.get('/task')?.count, 1);
+    await recording.close();
+    t.regex(
+      await refusal(t, memoryFiles(cut)),
+      /InputError: memory.mcap: the SQLite database cannot be read/,
+    );
+  }
+});
+
+test('a database with a damaged time index is read through its rows', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 2, jointRate: 100 });
   const bytes = only((await rosbag2Of({ channels }))['bag_0.db3']).slice();
-  bytes.set([2, 2], 18);
+  const pageSize = new DataView(bytes.buffer).getUint16(16);
+  // leaf pages of indexes begin with 10: every one of them is spoiled
+  for (let at = pageSize; at < bytes.byteLength; at += pageSize)
+    if (bytes[at] === 10) bytes.fill(0xff, at, at + 64);
   const recording = await openRecording(memoryFiles(bytes));
-  t.is((await all(recording)).length, 6 + 20 + 20 + 1);
-  t.regex(recording.losses[0]?.what ?? '', /write-ahead mode/);
+  const found = await all(recording);
+  t.is(found.length, 60 + 200 + 200 + 1);
+  t.true(found.every((message, at) => at === 0 || message.logTime >= (found[at - 1]?.logTime ?? 0n)));
+  t.true(recording.losses.length > 0);
   await recording.close();
 });
 
