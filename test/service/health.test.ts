@@ -48,6 +48,5 @@ test('while Redis is away the pod lives, is not ready, says why at once, and rec
   await redis.resume();
   await untilAsync(async () => (await service.get('/readyz')).status === 200);
   t.is((await service.get<Report>('/health')).status, 200);
-  await untilAsync(async () => valueOf((await service.get('/metrics')).text, 'roboflow_redis_up') === 1);
   t.is(await service.end(), 0);
 });
