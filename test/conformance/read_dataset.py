@@ -105,11 +105,57 @@ def streaming():
     assert seen == list(range(expected["frames"])), f"{len(seen)} items"
 
 
+def statistics():
+    """Per-episode statistics of vectors, recomputed by lerobot from the rows (quantiles where it knows them)."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    from lerobot.datasets.compute_stats import get_feature_stats
+
+    from pathlib import Path
+
+    rows = pq.read_table(sorted(Path(root).glob("data/*/*.parquet"))).to_pandas()
+    table = pq.read_table(sorted(Path(root).glob("meta/episodes/*/*.parquet"))).to_pandas()
+    compared = 0
+    for episode, own in rows.groupby("episode_index"):
+        for key in ("action", "timestamp", "index", "task_index"):
+            values = np.stack([np.atleast_1d(value) for value in own[key]])
+            expected_stats = get_feature_stats(values, axis=0, keepdims=values.shape[1] == 1)
+            for name, expected_value in expected_stats.items():
+                found = np.asarray(table.loc[episode, f"stats/{key}/{name}"], dtype=float).reshape(-1)
+                span = max(1e-9, float(values.max() - values.min()))
+                off = float(np.abs(found - np.asarray(expected_value, dtype=float).reshape(-1)).max())
+                assert off <= max(span / 4000, 1e-5), f"{name} of {key} in episode {episode} is off by {off}"
+                compared += 1
+    return f"{compared} statistics compared"
+
+
+def tasks_by_pandas():
+    import pandas as pd
+
+    tasks = pd.read_parquet(f"{root}/meta/tasks.parquet")
+    assert all(isinstance(tasks.iloc[i].name, str) for i in range(len(tasks)))
+    assert tasks["task_index"].tolist() == list(range(len(tasks)))
+
+
+def depth():
+    key, first, step = expected["depth"]["key"], expected["depth"]["first_mm"], expected["depth"]["step_mm"]
+    dataset = LeRobotDataset("local/x", root=root, video_backend="pyav")
+    for row in boundary_rows():
+        found = float(dataset[row][key].reshape(-1)[0])
+        wanted = first + step * (expected["marks"][row] % 1000)
+        assert abs(found - wanted) <= 0.005 * wanted, f"row {row} is {found} mm, expected {wanted}"
+
+
 check("open-pyav", open_and_read("pyav"))
 check("open-torchcodec", open_and_read("torchcodec"))
 check("delta-timestamps", windows)
 check("episode-subset", subset)
 check("batch", batch)
+if expected["version"] == "v3.0":
+    check("tasks-pandas", tasks_by_pandas)
+    check("statistics", statistics)
+if expected.get("depth"):
+    check("depth", depth)
 if expected.get("streaming"):
     check("streaming", streaming)
 sys.exit(1 if failed else 0)
