@@ -10,6 +10,7 @@ import { settings } from './cli/settings.ts';
 import { startCommand } from './cli/start.ts';
 import { statusCommand } from './cli/status.ts';
 import { verifyCommand } from './cli/verify.ts';
+import { watchCommand } from './cli/watch-prefix.ts';
 import { loadEnvFile } from './config.ts';
 import { version } from './conversion/version.ts';
 import { CanceledError, toError } from './errors.ts';
@@ -44,6 +45,7 @@ async function main(): Promise<void> {
     statusCommand(context),
     cancelCommand(context),
     retryCommand(context),
+    watchCommand(context),
     inspectCommand(context),
     verifyCommand(context),
     reportCommand(context),

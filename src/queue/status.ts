@@ -80,6 +80,8 @@ export class Status {
     let budget = SCAN;
     let at = options.cursor === undefined ? undefined : decodeCursor(options.cursor);
     const active = await this.#activeIds();
+    if (state === 'active' || state === 'delayed')
+      return await this.#inQueue(state, options, at?.seq ?? 0, active);
     for (;;) {
       const datasetId = at?.datasetId ?? options.dataset ?? (await this.#datasetIds(undefined, 1))[0];
       const record = datasetId === undefined ? undefined : await this.#client.store.dataset(datasetId);
@@ -102,6 +104,34 @@ export class Status {
       if (next === undefined) return { items };
       at = { datasetId: next, seq: 0 };
     }
+  }
+
+  /** Running and delayed jobs are few: they are asked for in the queue instead of being searched in the datasets. */
+  async #inQueue(
+    state: 'active' | 'delayed',
+    { dataset, limit }: { readonly dataset?: string | undefined; readonly limit: number },
+    from: number,
+    active: ReadonlySet<string>,
+  ): Promise<Page<JobStatus>> {
+    const { store, redis } = this.#client;
+    const ids =
+      state === 'active'
+        ? [...active].toSorted()
+        : await redis.zrange(store.keys.delayed(QUEUES.episode), '0', '-1');
+    const items: JobStatus[] = [];
+    for (let at = from; at < ids.length; at++) {
+      const id = splitEpisodeJobId(ids[at] ?? '');
+      const run = id && (await store.run(id.runId));
+      if (!run || (dataset !== undefined && run.datasetId !== dataset)) continue;
+      const job = await this.job(publicJobId(run.datasetId, id.key));
+      if (job?.state !== state) continue;
+      const { key: _key, ...shown } = job;
+      items.push(shown);
+      if (items.length === limit && at + 1 < ids.length) {
+        return { items, next: encodeCursor({ datasetId: run.datasetId, seq: at + 1 }) };
+      }
+    }
+    return { items };
   }
 
   async #part(
