@@ -1,4 +1,5 @@
 import type { Probe } from '../frame/types.ts';
+import { InputError } from '../errors.ts';
 import { isPictureSchema, toPicture } from '../recording/image.ts';
 import { pngHeader } from '../recording/image-format.ts';
 import type { Message, Picture, Recording } from '../recording/types.ts';
@@ -23,9 +24,25 @@ export async function probeTopics(
       continue;
     }
     const message = await firstMessage(recording, topic, signal);
-    probes.set(topic, message ? probeOf(message, readers) : emptyProbe(topic, channel.schema.name));
+    const probe = message ? probeOf(message, readers) : emptyProbe(topic, channel.schema.name);
+    const size = probe.picture?.width === 0 ? await sizeOfStream(recording, topic, readers, signal) : {};
+    probes.set(topic, probe.picture ? { ...probe, picture: { ...probe.picture, ...size } } : probe);
   }
   return probes;
+}
+
+/** The size of a coded video that begins before its first key frame, which alone tells it. */
+async function sizeOfStream(
+  recording: Recording,
+  topic: string,
+  readers: ChannelReaders,
+  signal: AbortSignal,
+): Promise<{ width: number; height: number }> {
+  for await (const message of recording.messages({ topics: new Set([topic]), signal })) {
+    const { width, height } = toPicture(readers.decode(message), message.channel);
+    if (width > 0) return { width, height };
+  }
+  throw new InputError(`topic ${topic}: expected a key frame in its video, found none`);
 }
 
 /** The first message of a topic in log time, its data copied. */

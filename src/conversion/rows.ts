@@ -1,8 +1,9 @@
 import { InputError, throwIfAborted } from '../errors.ts';
 import type { FrameAligner } from '../frame/aligner.ts';
-import type { AlignedFrame, Sample, Source } from '../frame/types.ts';
+import type { AlignedFrame, Sample } from '../frame/types.ts';
 import { toPicture } from '../recording/image.ts';
 import type { Message, Recording } from '../recording/types.ts';
+import { CodedRows } from './coded-rows.ts';
 import type { DatasetConfig } from './config.ts';
 import type { ConversionPlan } from './plan.ts';
 
@@ -28,47 +29,58 @@ export async function* alignedRows(
   options: RowOptions,
 ): AsyncGenerator<AlignedFrame> {
   const { mapping, readers, topics } = plan;
-  const undecodable = new UndecodableCount(options.name, options.config.tolerate.undecodable);
-  for await (const message of recording.messages({ topics, signal: options.signal })) {
-    throwIfAborted(options.signal);
-    const sources = mapping.sources.filter((source) => source.topic === message.channel.topic);
-    let decoded: { readonly value: unknown } | undefined;
-    undecodable.seen(message.channel.topic);
-    aligner.advance(message.logTime);
-    for (const source of sources) {
-      const time = readers.time(message, source.clock);
-      if (source.kind === 'reference') {
-        aligner.push(source.index, { time, logTime: message.logTime, value: undefined, bytes: 0 });
-        continue;
+  const { undecodable: tolerated } = options.config.tolerate;
+  const undecodable = new UndecodableCount(options.name, tolerated);
+  const coded = new CodedRows(options.signal);
+  try {
+    for await (const message of recording.messages({ topics, signal: options.signal })) {
+      throwIfAborted(options.signal);
+      const sources = mapping.sources.filter((source) => source.topic === message.channel.topic);
+      let decoded: { readonly value: unknown } | undefined;
+      let picture: Promise<Taken> | undefined;
+      undecodable.seen(message.channel.topic);
+      aligner.advance(message.logTime);
+      for (const source of sources) {
+        const time = readers.time(message, source.clock);
+        if (source.kind === 'reference') {
+          aligner.push(source.index, { time, logTime: message.logTime, value: undefined, bytes: 0 });
+          continue;
+        }
+        let value: Taken;
+        try {
+          decoded ??= { value: readers.decode(message) };
+          if (source.kind === 'picture') {
+            picture ??= coded.take(source.topic, toPicture(decoded.value, message.channel));
+            value = await picture;
+          } else {
+            value = valueOf(source.read(decoded.value));
+          }
+        } catch (thrown) {
+          undecodable.add(message, thrown);
+          aligner.undecodable(source.index, time);
+          continue;
+        }
+        if (value) aligner.push(source.index, { time, logTime: message.logTime, ...value });
+        else aligner.undecodable(source.index, time);
       }
-      let value: Pick<Sample, 'value' | 'bytes'>;
-      try {
-        decoded ??= { value: readers.decode(message) };
-        value = valueOf(source, decoded.value, message);
-      } catch (thrown) {
-        undecodable.add(message, thrown);
-        aligner.undecodable(source.index, time);
-        continue;
-      }
-      aligner.push(source.index, { time, logTime: message.logTime, ...value });
+      yield* coded.pass(aligner.ready());
+      const buffered = aligner.bufferedBytes + coded.bytes;
+      options.onBuffered(buffered);
+      if (buffered > options.bufferMaxBytes) throw tooFarApart(options, buffered);
     }
-    yield* aligner.ready();
-    options.onBuffered(aligner.bufferedBytes);
-    if (aligner.bufferedBytes > options.bufferMaxBytes) throw tooFarApart(options, aligner.bufferedBytes);
+    undecodable.check();
+    await coded.finish(tolerated);
+    yield* coded.pass(aligner.finish());
+    options.onBuffered(0);
+  } finally {
+    coded.abort();
   }
-  undecodable.check();
-  yield* aligner.finish();
-  options.onBuffered(0);
 }
 
-type ValueSource = Exclude<Source, { kind: 'reference' }>;
+/** A value on its way into the aligner; undefined for a coded picture before the first key frame. */
+type Taken = Pick<Sample, 'value' | 'bytes'> | undefined;
 
-function valueOf(source: ValueSource, decoded: unknown, message: Message): Pick<Sample, 'value' | 'bytes'> {
-  if (source.kind === 'picture') {
-    const picture = toPicture(decoded, message.channel);
-    return { value: { ...picture, data: picture.data.slice() }, bytes: picture.data.byteLength };
-  }
-  const value = source.read(decoded);
+function valueOf(value: Float64Array | string): Taken {
   return { value, bytes: typeof value === 'string' ? value.length * 2 : value.byteLength };
 }
 

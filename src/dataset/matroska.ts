@@ -31,7 +31,7 @@ const text = (value: string) => new TextEncoder().encode(value);
 
 /** What the stream carries: the codec is Matroska's name for it. */
 export type MatroskaTrack = {
-  readonly codec: 'mjpeg' | 'png';
+  readonly codec: 'mjpeg' | 'png' | 'h264' | 'h265';
   readonly width: number;
   readonly height: number;
   readonly fps: number;
@@ -49,12 +49,18 @@ function bitmapInfoHeader(fourcc: string, width: number, height: number): Uint8A
   return header;
 }
 
+/** Codecs whose pictures Matroska carries as they are (Annex B for H.264 and H.265) under their Windows names. */
+const fourccs = { png: 'MPNG', h264: 'H264', h265: 'HEVC' } as const;
+
 /** The bytes before the first picture. */
 export function matroskaHeader({ codec, width, height, fps }: MatroskaTrack): Buffer {
   const description =
     codec === 'mjpeg'
       ? [element(0x86, text('V_MJPEG'))]
-      : [element(0x86, text('V_MS/VFW/FOURCC')), element(0x63a2, bitmapInfoHeader('MPNG', width, height))];
+      : [
+          element(0x86, text('V_MS/VFW/FOURCC')),
+          element(0x63a2, bitmapInfoHeader(fourccs[codec], width, height)),
+        ];
   return Buffer.concat([
     element(
       0x1a45dfa3,

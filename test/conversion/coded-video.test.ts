@@ -1,0 +1,163 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test from 'ava';
+import { verifyDataset } from '../../src/dataset/verify.ts';
+import { bench, temporaryFolder } from '../helpers/conversion.ts';
+import { demonstration, headerOf, numberedPixels, numberIn, START } from '../helpers/demonstration.ts';
+import type { BuiltChannel } from '../helpers/recordings.ts';
+
+const run = promisify(execFile);
+const size = { width: 160, height: 96 };
+
+/** Coded pictures of numbered frames, split at access unit delimiters. */
+function coded(codec: 'h264' | 'h265', frames: number, options: readonly string[]): Buffer[] {
+  const pixels = Buffer.concat(Array.from({ length: frames }, (_, frame) => numberedPixels(frame, size)));
+  const { status, stdout, stderr } = spawnSync(
+    'ffmpeg',
+    ['-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', `${size.width}x${size.height}`, '-i', '-']
+      .concat('-c:v', codec === 'h264' ? 'libx264' : 'libx265', '-pix_fmt', 'yuv420p', ...options)
+      .concat('-bsf:v', `${codec === 'h264' ? 'h264' : 'hevc'}_metadata=aud=insert`)
+      .concat('-f', codec === 'h264' ? 'h264' : 'hevc', '-'),
+    { input: pixels, maxBuffer: 1 << 26 },
+  );
+  if (status !== 0) throw new Error(stderr.toString());
+  const delimiter = Buffer.from(codec === 'h264' ? [0, 0, 0, 1, 9] : [0, 0, 0, 1, 0x46]);
+  const units: Buffer[] = [];
+  for (let at = stdout.indexOf(delimiter); at >= 0;) {
+    const next = stdout.indexOf(delimiter, at + 4);
+    units.push(stdout.subarray(at, next < 0 ? undefined : next));
+    at = next;
+  }
+  return units;
+}
+
+const noB = {
+  h264: ['-preset', 'veryfast', '-g', '10', '-bf', '0', '-sc_threshold', '0'],
+  h265: [
+    '-preset',
+    'ultrafast',
+    '-x265-params',
+    'log-level=error:keyint=10:min-keyint=10:scenecut=0:bframes=0',
+  ],
+} as const;
+
+/** A recording whose camera sends coded pictures at 30 Hz, from picture `first` on. */
+async function recordingOf(
+  folder: string,
+  codec: 'h264' | 'h265',
+  units: readonly Buffer[],
+  first = 0,
+): Promise<string> {
+  const path = join(folder, `${codec}-${first}.mcap`);
+  const change = (channels: BuiltChannel[]): BuiltChannel[] => [
+    ...channels.filter(({ topic }) => topic.startsWith('/joint')),
+    {
+      topic: '/cam/video',
+      type: 'sensor_msgs/CompressedImage',
+      messages: units.slice(first).map((data, i) => {
+        const stamp = START + (BigInt(i + first) * 1_000_000_000n) / 30n;
+        return { log: stamp + 5_000_000n, value: { header: headerOf(stamp, 'cam'), format: codec, data } };
+      }),
+    },
+  ];
+  await writeFile(path, await demonstration({ seconds: units.length / 30, jointRate: 100, change }));
+  return path;
+}
+
+const config = (fps: number) => ({
+  fps,
+  clock: 'header',
+  features: {
+    'observation.images.cam': { topic: '/cam/video', type: 'video' },
+    'observation.state': { topic: '/joint_states', field: 'position', names: 'all' },
+  },
+});
+
+/** The numbers in the frames of a video. */
+async function numbersIn(path: string): Promise<number[]> {
+  const { stdout } = await run(
+    'ffmpeg',
+    ['-v', 'error', '-i', path, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-'],
+    {
+      encoding: 'buffer',
+      maxBuffer: 1 << 27,
+    },
+  );
+  const bytes = size.width * size.height * 3;
+  return Array.from({ length: stdout.length / bytes }, (_, i) =>
+    numberIn(stdout.subarray(i * bytes, (i + 1) * bytes), size),
+  );
+}
+
+for (const codec of ['h264', 'h265'] as const) {
+  test(`${codec} pictures are decoded before they are aligned: every row shows its own, at half and at twice the rate`, async (t) => {
+    const { convert, finalize, context, output } = await bench(t);
+    const folder = await temporaryFolder(t);
+    const source = await recordingOf(folder, codec, coded(codec, 60, noB[codec]));
+    for (const [slot, fps] of [15, 60].entries()) {
+      const { manifest } = await convert(source, config(fps), `at${fps}`, slot);
+      const video = manifest.files.find(({ type }) => type === 'video');
+      const numbers = await numbersIn(join(output, video?.path ?? ''));
+      t.is(numbers.length, manifest.alignment.rows);
+      t.deepEqual(
+        numbers,
+        numbers.map((_, row) => (fps === 15 ? row * 2 : Math.floor(row / 2))),
+      );
+    }
+    await finalize(config(15), ['at15']);
+    t.deepEqual(
+      (await verifyDataset(context.output)).filter(({ ok }) => !ok),
+      [],
+    );
+  });
+}
+
+test('a stream that begins between key frames shows nothing before the first one, and nothing is shifted', async (t) => {
+  const { convert, output } = await bench(t);
+  const source = await recordingOf(await temporaryFolder(t), 'h264', coded('h264', 60, noB.h264), 13);
+  const { manifest } = await convert(source, config(30));
+  const video = manifest.files.find(({ type }) => type === 'video');
+  const numbers = await numbersIn(join(output, video?.path ?? ''));
+  // Pictures 13 to 19 cannot be decoded; 20 is the first key frame.
+  t.deepEqual(
+    numbers,
+    Array.from({ length: 40 }, (_, i) => 20 + i),
+  );
+  const camera = manifest.alignment.sources.find(({ topic }) => topic === '/cam/video');
+  t.like(camera, { samples: 47, undecodable: 7, used: 40, dropped: 7 });
+});
+
+test('pictures sent out of order are refused, and so are pictures that do not decode', async (t) => {
+  const { convert, output } = await bench(t);
+  const folder = await temporaryFolder(t);
+  const reordered = await recordingOf(
+    folder,
+    'h264',
+    coded('h264', 30, ['-preset', 'medium', '-bf', '2', '-g', '30']),
+  );
+  await t.throwsAsync(convert(reordered, config(30)), {
+    name: 'InputError',
+    message: /topic \/cam\/video: expected pictures in the order in which they are shown, found a B frame/,
+  });
+
+  const units = coded('h264', 40, noB.h264);
+  const damaged = units.map((unit, i) =>
+    // The start of the slice header stays whole, so that only the decoder can tell.
+    i === 25 ? Buffer.concat([unit.subarray(0, 11), Buffer.alloc(30, 0x55)]) : unit,
+  );
+  const broken = await recordingOf(folder, 'h264', damaged);
+  await t.throwsAsync(convert(broken, config(30), 'strict'), {
+    name: 'InputError',
+    message:
+      /topic \/cam\/video: 1 of 40 coded pictures do not decode, more than tolerate\.undecodable \(0\)/,
+  });
+  const { manifest } = await convert(broken, { ...config(30), tolerate: { undecodable: 0.1 } }, 'tolerant');
+  const video = manifest.files.find(({ type }) => type === 'video');
+  const numbers = await numbersIn(join(output, video?.path ?? ''));
+  t.deepEqual(
+    numbers,
+    Array.from({ length: 40 }, (_, i) => (i === 25 ? 24 : i)),
+  );
+});
