@@ -158,10 +158,10 @@ class Walk {
   /** Settles the chunk whose message index has just ended; without an index the chunk itself is read. */
   async #finishChunk(): Promise<void> {
     const chunk = this.#chunk;
-    if (!chunk) return;
-    this.#chunk = undefined;
     const indexed = this.#indexed;
-    this.#indexed = new Map();
+    this.#chunk = undefined;
+    if (indexed.size > 0) this.#indexed = new Map();
+    if (!chunk) return;
     const known = [...indexed.keys()].every((id) => this.#contents.channels.has(id));
     if (indexed.size > 0 && known) this.#add({ ...chunk, ...spanOf(indexed) });
     else await this.#learn(chunk);

@@ -102,7 +102,6 @@ function addChunk(record: ChunkIndexRecord, limit: number, contents: McapContent
   covered.push(chunk);
   if (messageIndexOffsets.size === 0) {
     // no messages at all, or a writer without message indexes
-    if (record.start === 0n && record.end === 0n && messageIndexLength === 0) return;
     contents.blocks.push({ kind: 'chunk', ...chunk, start: record.start, end: record.end });
     return;
   }

@@ -1,10 +1,10 @@
-import { InputError } from '../errors.ts';
+import { InputError, throwIfAborted } from '../errors.ts';
 import { messagesOf } from './blocks.ts';
 import { loadDecompress } from './compression.ts';
 import type { Decompress } from './compression.ts';
 import { contentOf, learnFrom, recordsOf } from './mcap-chunk.ts';
 import type { McapBlock } from './mcap-chunk.ts';
-import { channelRanges, timesOf } from './channel-ranges.ts';
+import { channelRanges, spanOf, timesOf } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
 import {
   MCAP_MAGIC,
@@ -110,10 +110,17 @@ async function readIndexed(
   }
   for (const gap of gapsIn(covered, start, end.start))
     await scan(window, gap.from, gap.to, contents, options);
-  for (const block of contents.blocks) {
-    if (block.channelIds && [...block.channelIds].every((id) => contents.channels.has(id))) continue;
+  const listed = contents.blocks.splice(0);
+  for (const block of listed) {
+    if (block.channelIds && [...block.channelIds].every((id) => contents.channels.has(id))) {
+      contents.blocks.push(block);
+      continue;
+    }
+    // without a message index, or with channels that the summary does not repeat, only the chunk itself tells
+    throwIfAborted(options.signal);
     const bytes = await window.at(block.offset, block.length);
-    learnFrom(block, recordsOf(block, bytes, options.decompress), contents);
+    const ranges = learnFrom(block, recordsOf(block, bytes, options.decompress), contents);
+    if (ranges.size > 0) contents.blocks.push({ ...block, ...spanOf(ranges) });
   }
   return contents;
 }
