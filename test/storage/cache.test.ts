@@ -11,7 +11,7 @@ import { SourceCache } from '../../src/storage/cache.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import type { SourceVersion, StoredObject } from '../../src/storage/types.ts';
 import { sample } from '../helpers/samples.ts';
-import { tempFolder } from './temp-folder.ts';
+import { mountRamDisk, tempFolder } from './temp-folder.ts';
 
 const SIZE = 1_000_000;
 
@@ -249,4 +249,15 @@ test('files of others in the cache folder are left alone, and a cache that canno
   });
   await t.throwsAsync(set.take(cache, 0), { instanceOf: StorageError, message: /source cache .*blocked/ });
   t.is((await stat(blocked)).size, 6);
+});
+
+test('on a full disk there is no copy, nothing is left behind, and the caller is told to read the source', async (t) => {
+  const set = await setUp(t);
+  await mkdir(set.folder);
+  if (!mountRamDisk(t, set.folder, 'size=512k')) return;
+  t.is(await set.take(set.newCache(), 0), undefined);
+  t.regex(set.warnings.join(), /the disk of the source cache is full/);
+  t.deepEqual(await readdir(join(set.folder, 'partial')), []);
+  t.is(await set.cached(), 0);
+  t.deepEqual(await set.counts(), { hit: 0, miss: 1, read: SIZE });
 });

@@ -14,13 +14,13 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Registry } from 'prom-client';
 import { InputError, StorageError } from '../../src/errors.ts';
 import { createStorageMetrics } from '../../src/metrics/storage.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { storageContract } from './contract.ts';
-import { tempFolder } from './temp-folder.ts';
+import { mountRamDisk, tempFolder } from './temp-folder.ts';
 
 function storeAt(root: string, role: 'source' | 'destination' = 'source') {
   const metrics = createStorageMetrics(new Registry());
@@ -155,25 +155,13 @@ test('folder: a destination below a file, or on a read-only or full device, is r
   await refused('/sys/kernel', /permission denied|not permitted|read-only/);
   const small = join(base, 'small');
   await mkdir(small);
-  if (!mounted(t, small, 'size=128k')) return;
+  if (!mountRamDisk(t, small, 'size=128k')) return;
   await refused(small, /no space left on the device/);
   const left = await readdir(join(small, 'data'));
   t.deepEqual(left, [], 'the temporary file is gone');
   execFileSync('mount', ['-o', 'remount,ro', small]);
   await refused(small, /the file system is read-only/);
 });
-
-/** Mounts a RAM disk where that is allowed. */
-function mounted(t: ExecutionContext, folder: string, options: string): boolean {
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', folder], { stdio: 'ignore' });
-  } catch {
-    t.log('mounting is not permitted here: full and read-only devices were not tried');
-    return false;
-  }
-  t.teardown(() => execFileSync('umount', [folder]));
-  return true;
-}
 
 test('folder: a writer killed half-way leaves a temporary file that is not listed and is swept', async (t) => {
   const root = await tempFolder(t);
