@@ -1,12 +1,12 @@
 import '../local/node-version.mjs';
 import { spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { startKept } from '../local/kept-process.mjs';
 import { freePort } from '../local/redis.mjs';
+import { startService } from '../local/service.mjs';
 import { setUp } from '../local/setup.mjs';
 import { SetupError, fail, projectRoot, say } from '../local/steps.mjs';
 
@@ -37,7 +37,15 @@ async function main(release) {
   writeFileSync(damaged, readFileSync(recordings[0]).subarray(0, 20));
   const redis = await startRedis();
   release(redis.stop);
-  const service = await startService(redis, release);
+  const service = await startService({
+    redis,
+    folder: work,
+    work,
+    log: join(work, 'service.log'),
+    logFormat: 'json',
+    signal: new AbortController().signal,
+  });
+  release(service.stop);
   const prometheus = await startPrometheus(
     join(dirname(programs.get('promtool')), 'prometheus'),
     service,
@@ -128,7 +136,7 @@ async function makeTrouble(service, until) {
   let kills = 0;
   for (let round = 0; round < 6; round++) {
     await pause(every);
-    const pids = service.workers();
+    const pids = workersOf(service);
     const pid = pids[round % pids.length];
     if (round === 3) {
       process.kill(pid, 'SIGSTOP');
@@ -142,61 +150,15 @@ async function makeTrouble(service, until) {
   return kills;
 }
 
-async function startService(redis, release) {
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
-  const here = `${pathToFileURL(work).href}/`;
-  const log = join(work, 'service.log');
-  const output = openSync(log, 'w');
-  const kept = startKept(process.execPath, [join(projectRoot, 'dist', 'src', 'main.js')], {
-    cwd: projectRoot,
-    graceMs: 20_000,
-    output,
-    env: {
-      ...process.env,
-      REDIS_URL: redis.url,
-      QUEUE_PREFIX: `{roboflow-check-${randomBytes(4).toString('hex')}}`,
-      WORKERS: '2',
-      HTTP_HOST: '127.0.0.1',
-      HTTP_PORT: String(port),
-      METRICS_ENABLED: 'true',
-      SOURCE_ROOTS: here,
-      DESTINATION_ROOTS: here,
-      SCRATCH_DIR: join(work, 'scratch'),
-      CACHE_DIR: join(work, 'cache'),
-      SHUTDOWN_GRACE_SECONDS: '10',
-      LOG_FORMAT: 'json',
-    },
-  });
-  closeSync(output);
-  release(kept.stop);
-  const request = async (method, path, body) => {
-    const response = await fetch(url + path, {
-      method,
-      signal: AbortSignal.timeout(10_000),
-      headers: body ? { 'content-type': 'application/json' } : {},
-      ...(body && { body: JSON.stringify(body) }),
-    });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
-    return JSON.parse(text);
-  };
-  await until('the service', async () => {
-    if (kept.status() !== undefined)
-      throw new SetupError(`the service ended:\n${readFileSync(log, 'utf8').slice(-3000)}`);
-    return await request('GET', '/readyz');
-  });
-  /** Pids of the newest worker of each slot, as the log has them. */
-  const workers = () => {
-    const slots = new Map();
-    for (const line of readFileSync(log, 'utf8').split('\n')) {
-      if (!line.includes('"worker ready"')) continue;
-      const { pid, worker } = JSON.parse(line);
-      slots.set(worker, pid);
-    }
-    return [...slots.values()];
-  };
-  return { url, port, request, workers };
+/** Pids of the newest worker of each slot, as the log has them. */
+function workersOf(service) {
+  const slots = new Map();
+  for (const line of readFileSync(service.log, 'utf8').split('\n')) {
+    if (!line.includes('"worker ready"')) continue;
+    const { pid, worker } = JSON.parse(line);
+    slots.set(worker, pid);
+  }
+  return [...slots.values()];
 }
 
 async function startPrometheus(program, service, release) {

@@ -1,11 +1,9 @@
 import './node-version.mjs';
-import { randomBytes } from 'node:crypto';
-import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { startKept } from './kept-process.mjs';
 import { progressLine } from './progress-line.mjs';
-import { freePort, removeKeys } from './redis.mjs';
+import { startService } from './service.mjs';
 import { setUp } from './setup.mjs';
 import { SetupError, fail, projectRoot, run, say } from './steps.mjs';
 
@@ -39,7 +37,15 @@ async function main(release, signal) {
 
   const redis = await startRedis();
   release(redis.stop);
-  const service = await startService(redis, release, signal);
+  const service = await startService({
+    redis,
+    folder,
+    work: join(folder, 'work'),
+    log: join(folder, 'service.log'),
+    logFormat: 'pretty',
+    signal,
+  });
+  release(service.stop);
   say(
     `the service runs at ${service.url}: one primary, two workers, ${redis.own ? 'a private Redis' : 'your Redis'}`,
   );
@@ -78,75 +84,6 @@ function compiled(name) {
 async function readConfig(path) {
   const { parse } = await import('yaml');
   return parse(readFileSync(path, 'utf8'));
-}
-
-async function startService(redis, release, signal) {
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
-  const token = randomBytes(24).toString('hex');
-  const prefix = `{roboflow-demo-${randomBytes(4).toString('hex')}}`;
-  const here = `${pathToFileURL(folder).href}/`;
-  const log = join(folder, 'service.log');
-  const output = openSync(log, 'w');
-  const kept = startKept(process.execPath, [join(projectRoot, 'dist', 'src', 'main.js')], {
-    cwd: projectRoot,
-    graceMs: 20_000,
-    output,
-    env: {
-      ...process.env,
-      REDIS_URL: redis.url,
-      QUEUE_PREFIX: prefix,
-      WORKERS: '2',
-      HTTP_HOST: '127.0.0.1',
-      HTTP_PORT: String(port),
-      API_TOKEN: token,
-      METRICS_ENABLED: 'true',
-      SOURCE_ROOTS: here,
-      DESTINATION_ROOTS: here,
-      SCRATCH_DIR: join(folder, 'work', 'scratch'),
-      CACHE_DIR: join(folder, 'work', 'cache'),
-      SHUTDOWN_GRACE_SECONDS: '10',
-      LOG_LEVEL: 'info',
-      LOG_FORMAT: 'pretty',
-    },
-  });
-  closeSync(output);
-  const stop = async () => {
-    await kept.stop();
-    if (!redis.own) await removeKeys(redis.url, prefix);
-  };
-  release(stop);
-
-  const ended = () => {
-    if (kept.status() === undefined) return;
-    const tail = readFileSync(log, 'utf8').trim().split('\n').slice(-15).join('\n');
-    throw new SetupError(
-      `The service ended with status ${kept.status()}; the end of ${shown(log)}:\n${tail}`,
-    );
-  };
-  const answer = async (method, path, body) => {
-    ended();
-    const response = await fetch(`${url}${path}`, {
-      method,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
-      headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) },
-      ...(body && { body: JSON.stringify(body) }),
-    });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`);
-    return text;
-  };
-  const request = async (method, path, body) => JSON.parse(await answer(method, path, body));
-
-  const deadline = Date.now() + 30_000;
-  for (;;) {
-    ended();
-    const ready = await answer('GET', '/readyz').catch((error) => error);
-    if (typeof ready === 'string') break;
-    if (Date.now() > deadline) throw new Error('the service was not ready within 30 s', { cause: ready });
-    await pause(100, signal);
-  }
-  return { url, log, request, text: (path) => answer('GET', path), stop };
 }
 
 /** Shows the progress until the run has ended; resolves with the dataset as the API describes it. */
