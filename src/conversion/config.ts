@@ -34,7 +34,7 @@ const video = z.strictObject({
   copy: z
     .enum(['never', 'auto'])
     .default('never')
-    .describe('auto: H.264 topics are taken over without re-encoding when every row is one coded frame.'),
+    .describe('auto: H.264 topics may be taken over without re-encoding where every row is one coded frame.'),
 });
 
 const fileName = text.regex(/^(?!\.)[^/\\\p{Cc}]+$/u, 'expected a file name without folders');
@@ -102,14 +102,6 @@ export const datasetConfig = z
     features: z.record(z.string(), feature).describe('The columns of the dataset, in order.'),
     align: align.default({}).describe('How rows find their samples, unless a feature says otherwise.'),
     video: video.prefault({}),
-    videos: z
-      .strictObject({
-        pack: z
-          .boolean()
-          .default(false)
-          .describe('Join the videos of many episodes into files of about 200 MB.'),
-      })
-      .prefault({}),
     episodes: z.strictObject({ split: split.default('none') }).prefault({}),
     trim: trim.optional().describe('Cuts idle ends off every episode.'),
     publish: z
