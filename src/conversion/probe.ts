@@ -15,15 +15,12 @@ export async function probeTopics(
   readers: ChannelReaders,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, Probe>> {
+  const first = await firstMessages(recording, topics, signal);
   const probes = new Map<string, Probe>();
   for (const channel of recording.channels) {
     const { topic } = channel;
     if (probes.has(topic)) continue;
-    if (!topics.has(topic)) {
-      probes.set(topic, emptyProbe(topic, channel.schema.name));
-      continue;
-    }
-    const message = await firstMessage(recording, topic, signal);
+    const message = first.get(topic);
     const probe = message ? probeOf(message, readers) : emptyProbe(topic, channel.schema.name);
     const size = probe.picture?.width === 0 ? await sizeOfStream(recording, topic, readers, signal) : {};
     probes.set(topic, probe.picture ? { ...probe, picture: { ...probe.picture, ...size } } : probe);
@@ -43,6 +40,31 @@ async function sizeOfStream(
     if (width > 0) return { width, height };
   }
   throw new InputError(`topic ${topic}: expected a key frame in its video, found none`);
+}
+
+/** Messages looked at together before the topics that did not appear yet are looked up one by one. */
+const TOGETHER = 5000;
+
+/** The first message of each topic that has one. Most topics begin together: one look at the beginning finds them. */
+async function firstMessages(
+  recording: Recording,
+  topics: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<Map<string, Message>> {
+  const present = new Set(recording.channels.map(({ topic }) => topic).filter((topic) => topics.has(topic)));
+  const found = new Map<string, Message>();
+  let looked = 0;
+  for await (const message of recording.messages({ topics: present, signal })) {
+    const { topic } = message.channel;
+    if (!found.has(topic)) found.set(topic, { ...message, data: message.data.slice() });
+    if (found.size === present.size || ++looked >= TOGETHER) break;
+  }
+  for (const topic of present) {
+    if (found.has(topic)) continue;
+    const message = await firstMessage(recording, topic, signal);
+    if (message) found.set(topic, message);
+  }
+  return found;
 }
 
 /** The first message of a topic in log time, its data copied. */
