@@ -18,6 +18,7 @@ import {
 import { jitteredBackoff } from './options.ts';
 import { countOutcome, recordEnd, secondsOf } from './outcomes.ts';
 import { type PlannerSetting, runDataset } from './planner.ts';
+import { failRun } from './reconcile.ts';
 import { type ActiveListener, RunningJobs } from './running.ts';
 import { lookAtWatch, type WatchSetting } from './watches.ts';
 import { listenForStops } from './stops.ts';
@@ -282,8 +283,14 @@ export class Consumer {
     const { datasetId, runId } = data.data;
     if (kind === 'episode') await recordEnd(this.#client.store, job, datasetId, end);
     else {
-      const { state, reason } = end;
-      await this.#client.store.setState({ runId, datasetId }, { state, reason, finishedAt: Date.now() });
+      const { store, episodes } = this.#client;
+      await failRun(
+        store,
+        episodes,
+        this.#options.context.metrics.conversion,
+        { runId, datasetId },
+        end.reason,
+      );
     }
   }
 

@@ -4,6 +4,7 @@ import type { Metrics } from '../metrics/index.ts';
 import type { QueueClient } from './client.ts';
 import { episodeJobSchema, episodeResultSchema, QUEUES, splitEpisodeJobId } from './jobs.ts';
 import { countOutcome, recordEnd, secondsOf } from './outcomes.ts';
+import { failRun } from './reconcile.ts';
 import type { ActiveJob } from './running.ts';
 
 /** Crashes of a worker during one job after which the job is given up. */
@@ -74,7 +75,7 @@ async function giveUp(
   }
   if (active.queue !== QUEUES.dataset) return;
   const run = await client.store.run(active.jobId);
-  if (run) await client.store.setState(run, { state: 'failed', reason, finishedAt: Date.now() });
+  if (run) await failRun(client.store, client.episodes, metrics.conversion, run, reason);
 }
 
 /** The worker died between the end of the job and its count. */

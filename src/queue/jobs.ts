@@ -23,10 +23,19 @@ export const datasetIdSchema = z
     'expected 1 to 128 letters, digits or any of . _ - (starting with a letter or digit)',
   );
 
+/** Text of a request: not empty, bounded, and whole (half a surrogate pair has no UTF-8). */
+export function textSchema(max: number) {
+  return z
+    .string()
+    .min(1)
+    .max(max)
+    .refine((text) => !/\p{Surrogate}/u.test(text), 'expected well-formed Unicode');
+}
+
 /** One recording of a request; `source` is a URL, or a path when the caller is on this machine. */
 export const recordingSchema = z.strictObject({
-  source: z.string().min(1).max(4096),
-  task: z.string().min(1).max(10_000).optional(),
+  source: textSchema(4096),
+  task: textSchema(10_000).optional(),
 });
 
 export const enqueueOptionsSchema = z.strictObject({
@@ -57,7 +66,7 @@ export const configDescription = configJsonSchema;
 /** Body of `POST /v1/datasets`. */
 export const enqueueRequestSchema = z.strictObject({
   datasetId: datasetIdSchema,
-  output: z.string().min(1).max(4096),
+  output: textSchema(4096),
   config: configSchema,
   recordings: recordingsSchema,
   options: enqueueOptionsSchema.prefault({}),

@@ -299,7 +299,12 @@ function decodeCursor(cursor: string): Position {
   } catch (thrown) {
     throw new InputError(fault().message, { cause: thrown });
   }
-  if (!Array.isArray(parsed) || typeof parsed[0] !== 'string' || !Number.isSafeInteger(parsed[1]))
+  if (
+    !Array.isArray(parsed) ||
+    typeof parsed[0] !== 'string' ||
+    !Number.isSafeInteger(parsed[1]) ||
+    Number(parsed[1]) < 0
+  )
     throw fault();
   return { datasetId: parsed[0], seq: Number(parsed[1]) };
 }

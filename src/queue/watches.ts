@@ -5,7 +5,7 @@ import { InputError, throwIfAborted } from '../errors.ts';
 import type { QueueClient } from './client.ts';
 import { startRun } from './enqueue.ts';
 import { reasonOf } from './failures.ts';
-import { configSchema, datasetIdSchema, enqueueOptionsSchema, recordingKey } from './jobs.ts';
+import { configSchema, datasetIdSchema, enqueueOptionsSchema, recordingKey, textSchema } from './jobs.ts';
 import { otherOutput, type Refusal } from './refusals.ts';
 import { isoTime } from './shapes.ts';
 import type { Staged } from './store.ts';
@@ -18,10 +18,10 @@ import type { Staged } from './store.ts';
 /** Body of `POST /v1/watches`. */
 export const watchRequestSchema = z.strictObject({
   datasetId: datasetIdSchema,
-  output: z.string().min(1).max(4096),
+  output: textSchema(4096),
   config: configSchema,
   /** Folder or bucket prefix; every recording below it is meant. */
-  prefix: z.string().min(1).max(4096),
+  prefix: textSchema(4096),
   everySeconds: z.int().min(1).max(86_400).default(60),
   options: enqueueOptionsSchema.prefault({}),
 });

@@ -121,6 +121,15 @@ const refusals: [string, number, string, string, unknown?, string?][] = [
     request('x', ['a', 'forbidden/b']),
     '/recordings/1/source',
   ],
+  [
+    'half a surrogate pair',
+    422,
+    'POST',
+    '/v1/datasets',
+    request('x', ['file:///a/\ud800.mcap']),
+    '/recordings/0/source',
+  ],
+  ['an id that is no UTF-8', 404, 'GET', '/v1/jobs/%ff'],
   ['an unknown key', 422, 'POST', '/v1/datasets', { ...request('x', ['a']), fps: 30 }, '/fps'],
   [
     'an fps of 0',

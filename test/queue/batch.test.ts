@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { datasetConfig } from '../../src/conversion/config.ts';
 import type { ConversionContext, ConversionRequest } from '../../src/conversion/types.ts';
-import { asCanceled } from '../../src/errors.ts';
+import { asCanceled, InputError } from '../../src/errors.ts';
 import { failCrashedJob } from '../../src/queue/crash.ts';
 import { QUEUES } from '../../src/queue/jobs.ts';
 import type { ActiveJob } from '../../src/queue/running.ts';
@@ -231,6 +231,51 @@ test('a dataset of an unusable output fails with the reason in every job, withou
   t.is(status.state, 'failed');
   t.regex(status.failures[0]?.reason ?? '', /expected .* to hold dataset second, found dataset first/);
   t.deepEqual(rig.begun, ['good-1.mcap']);
+});
+
+test('a dataset that cannot be published fails with the reason, keeps what is converted, and can be retried', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  let conflicts = true;
+  const { registry } = rig.consumer({
+    finalize: async (request, context) => {
+      if (conflicts)
+        throw new InputError('expected one shape of observation.state, found [2] in a and [3] in b');
+      return await rig.finalize(request, context);
+    },
+  });
+  await rig.enqueue('clash', ['good-1.mcap', 'good-2.mcap']);
+  const status = await rig.ended('clash');
+  t.like(status, {
+    state: 'failed',
+    reason: 'expected one shape of observation.state, found [2] in a and [3] in b',
+  });
+  t.like(status.episodes, { completed: 2, failed: 0 });
+  conflicts = false;
+  t.like(await rig.producer.retryDataset('clash'), { episodes: 2 });
+  const again = await rig.ended('clash');
+  t.is(again.state, 'completed');
+  t.is(again.reason, undefined);
+  t.deepEqual(await outcomes(registry), { completed: 2, failed: 0, cancelled: 0, skipped: 2 });
+});
+
+test('a dataset job that keeps dying is given up, and its recordings with it', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { consumer, metrics, registry } = rig.consumer();
+  await consumer.drain();
+  const { client } = rig.producer;
+  const { runId } = await rig.enqueue('doomed', ['good-1.mcap', 'good-2.mcap']);
+  // As a worker leaves it that died for the fifth time: active, locked, and nobody there.
+  await client.redis.hset(client.store.keys.crashes(runId), 'dataset', 4);
+  await client.redis.lrem(`${rig.prefix}:datasets:wait`, 0, runId);
+  await client.redis.lpush(`${rig.prefix}:datasets:active`, runId);
+  await client.redis.set(client.store.keys.lock('datasets', runId), 'token', 'EX', 60);
+  const job: ActiveJob = { queue: 'datasets', jobId: runId, token: 'token', worker: 'gone' };
+  t.is(await failCrashedJob({ client, metrics, log: silent }, job, 'SIGSEGV'), 'given-up');
+  const status = await rig.producer.dataset('doomed');
+  t.is(status?.state, 'failed');
+  t.regex(status?.reason ?? '', /died 5 times while publishing this dataset \(last: SIGSEGV\)/);
+  t.like(status?.episodes, { total: 2, failed: 2, waiting: 0 });
+  t.is((await outcomes(registry))['failed'], 2);
 });
 
 test('lists page through datasets and jobs, and filter by state', async (t) => {
