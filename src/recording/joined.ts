@@ -1,3 +1,5 @@
+import { InputError } from '../errors.ts';
+import { printable } from './compression.ts';
 import { MinHeap } from './min-heap.ts';
 import { joinRanges } from './topics.ts';
 import type { Channel, Loss, Message, Recording, TopicRange } from './types.ts';
@@ -16,6 +18,8 @@ export type JoinedInfo = {
   readonly writtenBy: string;
   readonly metadata: Recording['metadata'];
   readonly losses: readonly Loss[];
+  /** Whether messages that do not expand are losses, or end the reading. */
+  readonly recover: boolean;
   /** Messages by topic, where the parts do not say. */
   readonly counts?: ReadonlyMap<string, number> | undefined;
 };
@@ -30,11 +34,15 @@ export class JoinedRecording implements Recording {
   readonly writtenBy: string;
   readonly #parts: readonly Part[];
   readonly #own: readonly Loss[];
+  readonly #recover: boolean;
+  /** Positions of messages that did not expand, by topic. */
+  readonly #damaged = new Map<string, Set<string>>();
   readonly #joined: ReadonlyMap<Channel, Channel>;
 
   constructor(parts: readonly Part[], info: JoinedInfo) {
     this.#parts = parts;
     this.#own = info.losses;
+    this.#recover = info.recover;
     this.container = info.container;
     this.metadata = info.metadata;
     this.writtenBy = info.writtenBy;
@@ -54,7 +62,14 @@ export class JoinedRecording implements Recording {
         this.#parts.length > 1 ? { ...loss, what: `${name}: ${loss.what}` } : loss,
       ),
     );
-    return [...this.#own, ...named];
+    const damaged = Array.from(this.#damaged, ([topic, positions]) => {
+      const [first] = positions;
+      return {
+        what: `${topic}: messages whose compression is damaged, the first ${first}`,
+        count: positions.size,
+      };
+    });
+    return [...this.#own, ...named, ...damaged];
   }
 
   async topicRanges(): Promise<ReadonlyMap<string, TopicRange> | undefined> {
@@ -95,7 +110,8 @@ export class JoinedRecording implements Recording {
           continue;
         }
         if (!front) return;
-        yield this.#adopt(front.part, front.current);
+        const message = this.#adopt(front.part, front.current);
+        if (message) yield message;
         const following = await front.iterator.next();
         if (following.done === true) {
           open.pop();
@@ -113,12 +129,28 @@ export class JoinedRecording implements Recording {
     for (const { recording } of this.#parts) await recording.close();
   }
 
-  #adopt(part: Part, message: Message): Message {
+  #adopt(part: Part, message: Message): Message | undefined {
+    const channel = this.#joined.get(message.channel) ?? message.channel;
+    let data = message.data;
+    try {
+      if (part.expand) data = part.expand(data);
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      const position = `${part.name}, ${message.position}`;
+      if (!this.#recover) {
+        throw new InputError(`topic ${printable(channel.topic)}: ${position}: ${thrown.message}`, {
+          cause: thrown,
+        });
+      }
+      const known = this.#damaged.get(channel.topic) ?? new Set();
+      this.#damaged.set(channel.topic, known.add(position));
+      return undefined;
+    }
     return {
-      channel: this.#joined.get(message.channel) ?? message.channel,
+      channel,
       logTime: message.logTime,
       publishTime: message.publishTime,
-      data: part.expand ? part.expand(message.data) : message.data,
+      data,
       get position() {
         return `${part.name}, ${message.position}`;
       },

@@ -62,6 +62,7 @@ export async function openRosbag2(files: RecordingFiles, options: OpenOptions = 
     writtenBy: info?.distro ? `rosbag2, ${info.distro}` : (first?.recording.writtenBy ?? 'rosbag2'),
     metadata,
     losses,
+    recover,
     counts: info?.counts,
   });
 }
@@ -79,7 +80,8 @@ export async function openSingle(
   const { container, writtenBy } = part.recording;
   const metadata = [...part.recording.metadata];
   if (custom?.size) metadata.push({ name: 'custom_data', entries: custom });
-  return new JoinedRecording([part], { container, writtenBy, metadata, losses });
+  const recover = options.recover ?? true;
+  return new JoinedRecording([part], { container, writtenBy, metadata, losses, recover });
 }
 
 async function openPart(

@@ -390,6 +390,39 @@ test("a recorder's custom data is metadata of the recording, in a folder and in 
   }
 });
 
+test('a compressed message that is damaged is counted and left out, or ends a strict reading with its place', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 0.5 });
+  const files = await rosbag2Of({ channels, compression: 'message' });
+  const scratch = await mkdtemp(join(tmpdir(), 'spoiled-'));
+  t.teardown(() => rm(scratch, { recursive: true }));
+  await writeFile(join(scratch, 'bag.db3'), only(files['bag_0.db3']));
+  const database = new sqlite.Database(join(scratch, 'bag.db3'));
+  database.exec("UPDATE messages SET data = x'00010203' WHERE topic_id = 2 AND id < 20");
+  const spoiled = Number(database.get('SELECT count(*) AS n FROM messages WHERE length(data) = 4')?.['n']);
+  database.close();
+  t.true(spoiled > 3);
+  const bytes = await readFile(join(scratch, 'bag.db3'));
+  const folder = memoryFiles({ ...files, 'bag_0.db3': bytes });
+  const recording = await openRecording(folder);
+  t.is((await all(recording)).length, 15 + 50 + 50 + 1 - spoiled);
+  t.is((await all(recording)).length, 15 + 50 + 50 + 1 - spoiled);
+  t.is(
+    recording.losses.reduce((sum, { count = 0 }) => sum + count, 0),
+    spoiled,
+  );
+  t.regex(
+    recording.losses[0]?.what ?? '',
+    /messages whose compression is damaged, the first bag_0.db3, row \d+/,
+  );
+  await recording.close();
+  const strict = await openRecording(folder, { recover: false });
+  await t.throwsAsync(all(strict), {
+    name: 'InputError',
+    message: /bag_0.db3, row \d+: expected a message to be a zstd frame/,
+  });
+  await strict.close();
+});
+
 test('paths in a description never leave the folder', async (t) => {
   const channels = await demonstrationChannels({ seconds: 0.2 });
   const files = await rosbag2Of({
