@@ -1,6 +1,6 @@
 import './node-version.mjs';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { build, ensureDependencies } from './dependencies.mjs';
@@ -163,6 +163,15 @@ async function tryTools(name, work) {
     ],
     doctor: ['lerobot-doctor', root],
   };
+  const old = join(work, 'converted');
+  await cp(join(work, 'v21', 'dataset'), old, {
+    recursive: true,
+    filter: (path) => !path.includes('.roboflow'),
+  });
+  commands['convert-v21'] = [
+    ...words('python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=local/v21 --push-to-hub=false'),
+    `--root=${old}`,
+  ];
   const checks = [];
   for (const [id, [program, ...args]] of Object.entries(commands)) {
     const { error } = await allow(run(join(bin, program), args, { env: OFFLINE }));

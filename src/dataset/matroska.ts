@@ -7,12 +7,12 @@
 /** Length of one timestamp tick in ns: a picture's time is rounded to a microsecond, far below half a frame. */
 const TICK_NS = 1000;
 
+/** An unsigned integer in as few bytes as it needs, at least one. */
 function ebmlNumber(value: number): Uint8Array {
-  const bytes: number[] = [];
-  for (let rest = value; bytes.length === 0 || rest > 0; rest = Math.floor(rest / 256)) {
-    bytes.unshift(rest % 256);
-  }
-  return Uint8Array.from(bytes);
+  const length = Math.max(1, Math.ceil(Math.log2(value + 1) / 8));
+  const bytes = new Uint8Array(length);
+  for (let i = length - 1, rest = value; i >= 0; i -= 1, rest = Math.floor(rest / 256)) bytes[i] = rest % 256;
+  return bytes;
 }
 
 /** An element size as an EBML variable-length integer of 8 bytes. */

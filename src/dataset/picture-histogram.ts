@@ -109,50 +109,46 @@ export function parseY4mHeader(header: string): SampleLayout {
  * Cuts a stream of sampled pictures into pictures: YUV4MPEG2 when no layout is given, else packed pictures of `layout`.
  */
 export class SampleStream {
-  readonly #layout: SampleLayout | undefined;
-  #header: SampleLayout | undefined;
-  #parts: Uint8Array[] = [];
-  #held = 0;
+  #layout: SampleLayout | undefined;
+  /** Bytes before each picture: the frame marker of YUV4MPEG2. */
+  readonly #lead: number;
+  #header = '';
+  #picture: Uint8Array | undefined;
+  #filled = 0;
 
   constructor(layout?: SampleLayout) {
     this.#layout = layout;
+    this.#lead = layout === undefined ? 'FRAME\n'.length : 0;
   }
 
-  /** The pictures completed by these bytes. */
+  /** The pictures completed by these bytes. A picture's bytes are valid until the next one is asked for. */
   *push(bytes: Uint8Array): Generator<{ data: Uint8Array; layout: SampleLayout }> {
-    this.#parts.push(bytes);
-    this.#held += bytes.length;
-    for (;;) {
-      const layout = this.#layout ?? this.#header ?? this.#readHeader();
-      if (layout === undefined) return;
-      const lead = this.#layout === undefined ? 'FRAME\n'.length : 0;
-      const wanted = lead + sampleBytes(layout);
-      if (this.#held < wanted) return;
-      yield { data: this.#take(wanted).subarray(lead), layout };
+    let at = this.#layout === undefined ? this.#readHeader(bytes) : 0;
+    const layout = this.#layout;
+    if (layout === undefined) return;
+    const picture = (this.#picture ??= new Uint8Array(this.#lead + sampleBytes(layout)));
+    while (at < bytes.length) {
+      const part = bytes.subarray(at, at + picture.length - this.#filled);
+      picture.set(part, this.#filled);
+      this.#filled += part.length;
+      at += part.length;
+      if (this.#filled < picture.length) return;
+      this.#filled = 0;
+      yield { data: picture.subarray(this.#lead), layout };
     }
   }
 
   /** Bytes of a picture that never completed; 0 at the end of an undamaged stream. */
   get rest(): number {
-    return this.#held;
+    return this.#filled;
   }
 
-  #readHeader(): SampleLayout | undefined {
-    const all = this.#take(this.#held);
-    const end = all.indexOf(0x0a);
-    const rest = end < 0 ? all : all.subarray(end + 1);
-    this.#parts = [rest];
-    this.#held = rest.length;
-    if (end < 0) return undefined;
-    this.#header = parseY4mHeader(Buffer.from(all.subarray(0, end)).toString('latin1'));
-    return this.#header;
-  }
-
-  #take(length: number): Uint8Array {
-    const all = this.#parts.length === 1 ? (this.#parts[0] as Uint8Array) : Buffer.concat(this.#parts);
-    const rest = all.subarray(length);
-    this.#parts = rest.length > 0 ? [rest] : [];
-    this.#held = rest.length;
-    return all.subarray(0, length);
+  /** Takes bytes of the stream's first line; returns how many. */
+  #readHeader(bytes: Uint8Array): number {
+    const end = bytes.indexOf(0x0a);
+    this.#header += Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString('latin1');
+    if (end < 0) return bytes.length;
+    this.#layout = parseY4mHeader(this.#header);
+    return end + 1;
   }
 }
