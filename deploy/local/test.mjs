@@ -48,15 +48,15 @@ function runTests(args, env) {
     child.once('error', reject);
     child.once('close', (code, signal) => {
       const { counts, failures } = reader;
-      // A run that ended badly without a failed test (no files, killed) must not look like a good one.
-      if (code !== 0 && counts.failed === 0) {
-        counts.failed = 1;
-        failures.push(`the test runner ended with ${signal || `status ${code}`}`);
+      // A run that ended badly without a failed test (no files, killed, crashed) must not look like a good one.
+      if (!reader.ended() || (code !== 0 && counts.failed === 0)) {
+        counts.failed++;
+        failures.push(`the test runner ended early, with ${signal || `status ${code}`}`);
       }
       if (failures.length > 0) say(`\nfailed:\n${failures.map((title) => `  ${title}`).join('\n')}`);
       const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
       say(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
-      resolve(code === null ? 1 : code);
+      resolve(code === null || (code === 0 && counts.failed > 0) ? 1 : code);
     });
   });
 }

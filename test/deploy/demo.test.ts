@@ -3,11 +3,12 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import sharp from 'sharp';
 import { temporaryFolder } from '../helpers/conversion.ts';
-import { until, untilAsync } from '../helpers/service.ts';
+import { until } from '../helpers/service.ts';
 
 /** The demo as `npm run demo` runs it, in a folder of the test's and with a private Redis. */
 
@@ -69,7 +70,7 @@ for (const signal of ['SIGINT', 'SIGKILL'] as const) {
       t.false(await answers(url));
       t.false(existsSync(join(folder, 'work')));
     }
-    await untilAsync(async () => !(await answers(url)));
+    while (await answers(url)) await pause(100);
     t.regex(await readFile(join(folder, 'service.log'), 'utf8'), /drain/);
   });
 }
