@@ -217,6 +217,32 @@ test('gray pictures are gray: black and white keep their levels', async (t) => {
   );
 });
 
+test('a gray or progressive JPEG, and one with an orientation tag, are stored as their pixels lie', async (t) => {
+  const gray = Buffer.alloc(64 * 48)
+    .fill(250)
+    .fill(5, 0, 64 * 24);
+  const levels: readonly Colour[] = [
+    [5, 5, 5],
+    [5, 5, 5],
+    [250, 250, 250],
+    [250, 250, 250],
+  ];
+  const single = sharp(gray, { raw: { width: 64, height: 48, channels: 1 } }).toColourspace('b-w');
+  const colour = sharp(rgbPicture(), { raw: { width: 64, height: 48, channels: 3 } });
+  const cases: [Buffer, readonly Colour[]][] = [
+    [await single.jpeg({ quality: 95 }).toBuffer(), levels],
+    [await colour.clone().jpeg({ quality: 95, progressive: true }).toBuffer(), QUARTERS],
+    [await colour.clone().withMetadata({ orientation: 6 }).jpeg({ quality: 95 }).toBuffer(), QUARTERS],
+  ];
+  for (const [data, expected] of cases) {
+    const picture: Picture = { format: 'jpeg', width: 64, height: 48, data };
+    const written = await encode(t, [picture, picture, picture, picture], { video: { ...VIDEO, crf: 5 } });
+    near(t, await colours(written.path, 64, 48), expected, 8);
+    const mean = expected.reduce((sum, [red]) => sum + red, 0) / 4 / 255;
+    t.true(Math.abs((written.parts[0]?.stats[KEY]?.mean[0] ?? 0) - mean) < 0.015);
+  }
+});
+
 const transforms: [string, PictureTransform, [number, number], readonly number[]][] = [
   ['crop', { crop: { x: 32, y: 0, width: 32, height: 48 } }, [32, 48], [1, 1, 3, 3]],
   ['resize', { resize: { width: 128, height: 96 } }, [128, 96], [0, 1, 2, 3]],
