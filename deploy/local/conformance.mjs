@@ -149,7 +149,7 @@ async function tryTools(name, work) {
       ),
       ...words('--num_workers=0 --wandb.enable=false --save_checkpoint=false --dataset.repo_id=local/x'),
       `--dataset.root=${root}`,
-      `--output_dir=${join(work, 'trained')}`,
+      `--output_dir=${join(made, 'trained')}`,
     ],
     'delete-episode': [
       ...edit('deleted'),
@@ -163,7 +163,7 @@ async function tryTools(name, work) {
     ],
     doctor: ['lerobot-doctor', root],
   };
-  const old = join(work, 'converted');
+  const old = join(made, 'converted');
   await cp(join(work, 'v21', 'dataset'), old, {
     recursive: true,
     filter: (path) => !path.includes('.roboflow'),
