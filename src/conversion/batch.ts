@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { CanceledError, throwIfAborted, toError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
-import { UploadCoordinator } from '../storage/coordinator.ts';
+import type { UploadCoordinator } from '../storage/coordinator.ts';
 import type { DatasetConfig } from './config.ts';
 import { convertEpisode } from './convert.ts';
 import { finalizeDataset } from './finalize.ts';
 import { type EndedRecording, type PlannedRecording, readLedger, writePlan, writeResult } from './ledger.ts';
+import { openUploads } from './uploads.ts';
 import type { ConversionContext, ConversionResult, FinalizeResult, Progress } from './types.ts';
 
 /** A recording to convert: its URL, its ledger key, and its task when it has one of its own. */
@@ -131,14 +132,7 @@ async function write(
   context: ConversionContext,
   work: (put: UploadCoordinator['add']) => Promise<void>,
 ): Promise<void> {
-  const { output, upload, metrics, signal, log } = context;
-  const coordinator = new UploadCoordinator({
-    storage: output,
-    ...upload,
-    metrics: { storage: metrics.storage, upload: metrics.upload },
-    signal,
-    log,
-  });
+  const coordinator = openUploads(context);
   await withReleasers(async (release) => {
     release(() => coordinator.close());
     await work((file) => coordinator.add(file));

@@ -5,7 +5,6 @@ import { serializeManifest } from '../dataset/manifest.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError, StorageError, throwIfAborted } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
-import { UploadCoordinator } from '../storage/coordinator.ts';
 import type { UploadStats } from '../storage/types.ts';
 import {
   adoptCheckpoint,
@@ -20,6 +19,7 @@ import { produceEpisode } from './produce.ts';
 import { StageProgress } from './progress.ts';
 import { openSource, type OpenedSource } from './source.ts';
 import type { ConversionContext, ConversionRequest, ConversionResult } from './types.ts';
+import { openUploads } from './uploads.ts';
 import { version } from './version.ts';
 
 /**
@@ -64,6 +64,7 @@ export async function convertEpisode(
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
       } catch (thrown) {
         interrupted = willComeBack(thrown, context.retryFollows ?? false);
+        if (!interrupted && !published) await withdraw(checkpoint, context);
         throw thrown;
       }
     });
@@ -97,20 +98,12 @@ async function publish(
   folder: string,
   progress: StageProgress,
 ): Promise<UploadStats> {
-  const { output, upload, metrics, signal, log } = context;
   progress.enter('upload');
   const total = checkpoint.manifest.files.reduce((sum, file) => sum + file.bytes, 0);
   const sent = new Map<string, number>();
-  const coordinator = new UploadCoordinator({
-    storage: output,
-    ...upload,
-    metrics: { storage: metrics.storage, upload: metrics.upload },
-    signal,
-    log,
-    onProgress: ({ key, bytes }) => {
-      sent.set(key, bytes);
-      if (total > 0) progress.within(Math.min(1, sum(sent.values()) / total));
-    },
+  const coordinator = openUploads(context, ({ key, bytes }) => {
+    sent.set(key, bytes);
+    if (total > 0) progress.within(Math.min(1, sum(sent.values()) / total));
   });
   return withReleasers(async (release) => {
     release(() => coordinator.close());
@@ -123,6 +116,17 @@ async function publish(
     await coordinator.publish({ key: manifestPath(request.key), type: 'meta', body: { bytes } });
     return coordinator.stats();
   });
+}
+
+/** Takes back the files of an episode that will never have a manifest; what cannot be removed is nobody's but harmless. */
+async function withdraw({ manifest }: Checkpoint, { output, log }: ConversionContext): Promise<void> {
+  for (const { path } of manifest.files) {
+    try {
+      await output.remove(path);
+    } catch (thrown) {
+      log.warn({ path, err: thrown }, 'a file of a failed episode could not be removed');
+    }
+  }
 }
 
 /** Recorded time that became rows. */

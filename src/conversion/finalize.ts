@@ -4,8 +4,8 @@ import { finalizeDataset as packDataset } from '../dataset/finalize.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
-import { UploadCoordinator } from '../storage/coordinator.ts';
 import { readManifest } from './manifests.ts';
+import { openUploads } from './uploads.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult } from './types.ts';
 
 /** Nobody comes back to an attempt of yesterday. */
@@ -20,14 +20,8 @@ export async function finalizeDataset(
   request: FinalizeRequest,
   context: FinalizeContext,
 ): Promise<FinalizeResult> {
-  const { output, upload, metrics, signal, log, scratch } = context;
-  const coordinator = new UploadCoordinator({
-    storage: output,
-    ...upload,
-    metrics: { storage: metrics.storage, upload: metrics.upload },
-    signal,
-    log,
-  });
+  const { output, signal, scratch } = context;
+  const coordinator = openUploads(context);
   return withReleasers(async (release) => {
     release(() => rm(scratch, { recursive: true, force: true }));
     release(() => coordinator.close());
