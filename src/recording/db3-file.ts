@@ -24,9 +24,9 @@ export async function openDatabase(
   losses: Loss[],
 ): Promise<OpenedDatabase> {
   const header = await headerOf(file);
-  if (!header.writeAhead) return opened(await spoolLink(file, options), true);
-  const spooled = await spoolCopy(file, options);
+  const spooled = await (header.writeAhead ? spoolCopy(file, options) : spoolLink(file, options));
   try {
+    if (!header.writeAhead) return opened(spooled, true);
     if (!(await addLog(file, wal, `${spooled.path}-wal`, options))) {
       losses.push({
         what: 'the database was left in write-ahead mode without its -wal file: its end may be missing',
@@ -80,11 +80,16 @@ async function headerOf(file: RecordingFile): Promise<{ writeAhead: boolean; pag
 
 function opened(spooled: SpooledFile, readOnly: boolean): OpenedDatabase {
   const database = new sqlite.Database(spooled.path, { readOnly, fileMustExist: true });
-  // a write-ahead log can be used without shared memory by one that has the file for itself
-  if (!readOnly) database.exec('PRAGMA locking_mode = EXCLUSIVE');
-  // one transaction from the first read to the end: a lock is a folder, made and removed for each otherwise
-  database.exec('BEGIN');
-  return { database, spooled };
+  try {
+    // a write-ahead log can be used without shared memory by one that has the file for itself
+    if (!readOnly) database.exec('PRAGMA locking_mode = EXCLUSIVE');
+    // one transaction from the first read to the end: a lock is a folder, made and removed for each otherwise
+    database.exec('BEGIN');
+    return { database, spooled };
+  } catch (thrown) {
+    database.close();
+    throw thrown;
+  }
 }
 
 async function addLog(
