@@ -14,6 +14,9 @@ const mostPending = 200;
 /** Pictures are numbered by their time, this many a second; only the order counts. */
 const ticks = 25;
 
+/** Without these the colours of a stream in another matrix come out up to 5 levels too dark. */
+const exact = 'accurate_rnd+full_chroma_int+full_chroma_inp';
+
 /**
  * Decodes the coded pictures of one camera, one picture out for each one in. `decode` gives a picture whose pixels come
  * later: `isReady` says when. The pictures go through FFmpeg framed and numbered, so that one that does not decode
@@ -136,7 +139,8 @@ export class CodedStream {
       '-i',
       'pipe:0',
       '-vf',
-      `fps=${ticks}:start_time=0:round=near`,
+      // Raw pictures carry no colour description: they are BT.601 in limited range, whatever the stream was in.
+      `fps=${ticks}:start_time=0:round=near,scale=out_color_matrix=bt601:out_range=limited:flags=${exact}`,
       '-f',
       'rawvideo',
       '-pix_fmt',

@@ -161,3 +161,42 @@ test('pictures sent out of order are refused, and so are pictures that do not de
     Array.from({ length: 40 }, (_, i) => (i === 25 ? 24 : i)),
   );
 });
+
+test('the colours of a stream in BT.709 arrive as they were', async (t) => {
+  const { convert, output } = await bench(t);
+  const exact = 'flags=accurate_rnd+full_chroma_int+full_chroma_inp';
+  const hd = ['-vf', `scale=out_color_matrix=bt709:out_range=limited:${exact}`, '-colorspace', 'bt709'];
+  const tags = ['-color_primaries', 'bt709', '-color_trc', 'bt709', '-crf', '10'];
+  const source = await recordingOf(
+    await temporaryFolder(t),
+    'h264',
+    coded('h264', 20, [...noB.h264, ...hd, ...tags]),
+  );
+  const { manifest } = await convert(source, { ...config(30), video: { crf: 10 } });
+  const video = manifest.files.find(({ type }) => type === 'video');
+  const { stdout } = await run(
+    'ffmpeg',
+    [
+      '-v',
+      'error',
+      '-i',
+      join(output, video?.path ?? ''),
+      '-vf',
+      `scale=${exact}`,
+      '-f',
+      'rawvideo',
+      '-pix_fmt',
+      'rgb24',
+      '-',
+    ],
+    { encoding: 'buffer', maxBuffer: 1 << 26 },
+  );
+  const bytes = size.width * size.height * 3;
+  const centre = (Math.floor(size.height * 0.75) * size.width + size.width / 2) * 3;
+  const pixels = numberedPixels(7, size);
+  for (const channel of [0, 1, 2]) {
+    const found = stdout[7 * bytes + centre + channel] ?? 0;
+    const expected = pixels[centre + channel] ?? 0;
+    t.true(Math.abs(found - expected) <= 2, `channel ${channel}: ${found}, expected ${expected}`);
+  }
+});
