@@ -136,9 +136,12 @@ function checkLines({ text, error }) {
 async function tryTools(name, work) {
   const bin = join(ENVIRONMENTS, name, 'bin');
   const root = join(work, 'h264', 'dataset');
+  const made = join(ENVIRONMENTS, 'made');
+  await rm(made, { recursive: true, force: true });
+  await mkdir(made, { recursive: true });
   const edit = (to) => [
     ...words('lerobot-edit-dataset --new_repo_id local/edited --new_root'),
-    join(work, to),
+    join(made, to),
   ];
   const commands = {
     'train-act': [
