@@ -44,7 +44,9 @@ export async function convertEpisode(
     return await withReleasers(async (release) => {
       throwIfAborted(signal);
       progress.enter('plan');
-      const source = await openSource(request.source, context, request.config.recover);
+      const spool = await createAttempt(context.scratch);
+      release(() => leaveScratch(context.scratch, spool, false));
+      const source = await openSource(request.source, context, request.config.recover, spool);
       release(() => source.close());
       const marks = await readMarks(request, context);
       const identity = identityOf(request, source, marks);

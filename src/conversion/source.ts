@@ -13,14 +13,22 @@ export type OpenedSource = {
   close(): Promise<void>;
 };
 
-/** Finds and opens the recording at a path or URL. Throws `InputError` when there is none, or none that can be read. */
+/**
+ * Finds and opens the recording at a path or URL; what must lie on a disk to be read is put below `spool` (default: the
+ * system's folder for temporary files). Throws `InputError` when there is none, or none that can be read.
+ */
 export async function openSource(
   location: string,
   context: Pick<ConversionContext, 'metrics' | 'signal' | 'sources'>,
   recover: boolean,
+  spool?: string,
 ): Promise<OpenedSource> {
   const { metrics, signal } = context;
   const files = await openRecordingFiles(location, { ...context.sources, metrics: metrics.storage, signal });
-  const recording = await openRecording(files, { recover, signal });
+  const recording = await openRecording(files, {
+    recover,
+    signal,
+    ...(spool === undefined ? {} : { scratch: spool }),
+  });
   return { name: files.name, info: files.source, recording, close: () => recording.close() };
 }
