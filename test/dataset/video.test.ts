@@ -511,6 +511,7 @@ test.serial('the encoder dies with its worker when the worker is killed', async 
   const child = spawn(process.execPath, [new URL('./encode-forever.js', import.meta.url).pathname, dir], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  t.teardown(() => child.kill('SIGKILL'));
   await once(child.stdout, 'data');
   const encoders = async () =>
     (await commandLines()).filter((line) => line.includes('ffmpeg') && line.includes(dir));

@@ -1,11 +1,18 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
+
+/** The kernel kills the server with the test's thread, so that a test run that is killed leaves none behind. */
+const leash =
+  process.platform === 'linux' && existsSync('/usr/bin/setpriv')
+    ? ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--']
+    : [];
 
 /** A Redis server of the test's own, on a free port, that it may kill, stop and start again. */
 export class PrivateRedis {
@@ -34,7 +41,8 @@ export class PrivateRedis {
   async resume(): Promise<void> {
     const args = ['--port', String(this.#port), '--bind', '127.0.0.1', '--dir', this.#folder];
     const policy = ['--appendonly', 'yes', '--save', '', '--maxmemory-policy', 'noeviction', ...this.#extra];
-    this.#child = spawn('redis-server', [...args, ...policy], { stdio: 'ignore' });
+    const [program, ...rest] = [...leash, 'redis-server', ...args, ...policy] as [string, ...string[]];
+    this.#child = spawn(program, rest, { stdio: 'ignore' });
     const client = new Redis(this.url, {
       lazyConnect: true,
       maxRetriesPerRequest: null,
