@@ -77,7 +77,9 @@ export class ParquetFile {
       const types = column.elements.map((element) => element.type);
       // Dictionaries would make 0 and -0 one value, and are no gain for pictures.
       const plain = types.some((type) => type === 'FLOAT' || type === 'DOUBLE') || types.length === 3;
-      return { name: column.name, data, ...(plain ? { encoding: 'PLAIN' as const } : {}) };
+      // Readers skip row groups by whole numbers only (`episode_index`); bounds of the rest would fill the footer.
+      const statistics = column.elements.length === 1 && types[0] === 'INT64';
+      return { name: column.name, data, statistics, ...(plain ? { encoding: 'PLAIN' as const } : {}) };
     });
     await this.#writer.write({ columnData, rowGroupSize: count });
   }
