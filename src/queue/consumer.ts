@@ -48,11 +48,11 @@ export type ConsumerOptions = ActiveListener & {
 /** What names the dataset in every payload that has one. */
 const datasetOf = z.object({ datasetId: z.string() });
 
-/** Stalls (a pod that vanished) after which a job is given up. */
-const MAX_STALLS = 2;
+/** Stalls (a pod that vanished) after which a job is given up: a recording may be the cause, publishing rarely is. */
+const MAX_STALLS = { episode: 2, dataset: 10, watch: 10 } as const;
 /** Starts of one job, hand-backs of drains included; the last brake only. */
 const MAX_STARTS = 100;
-/** Tries of a dataset job are counted separately from crashes of its worker. */
+/** First wait before a further try. */
 const DEFAULT_RETRY_DELAY_MS = 5000;
 
 /**
@@ -126,7 +126,7 @@ export class Consumer {
       concurrency: 1,
       lockDuration: lockDurationMs,
       stalledInterval: stalledIntervalMs,
-      maxStalledCount: MAX_STALLS,
+      maxStalledCount: MAX_STALLS[kind],
       maxStartedAttempts: MAX_STARTS,
       drainDelay: 5,
       skipVersionCheck: true,
