@@ -160,7 +160,11 @@ export class Rig {
   ): Promise<DatasetStatus> {
     const deadline = Date.now() + timeoutMs;
     for (;;) {
-      const status = await this.producer.dataset(datasetId);
+      const status = await this.producer.dataset(datasetId).catch((thrown: unknown) => {
+        // Redis may be away on purpose.
+        if (thrown instanceof StorageError) return undefined;
+        throw thrown;
+      });
       if (status && wanted(status)) return status;
       if (Date.now() > deadline) throw new Error(`not in time: ${JSON.stringify(status)}`);
       await sleep(20);
