@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism, tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { InputError } from './errors.ts';
@@ -48,10 +48,13 @@ const prefixes = z
     return roots.filter((root) => root !== '');
   });
 
+/** Users of one machine share its temporary folder, but not what lies in it. */
+const ownFolder = () => `roboflow-worker-${process.getuid?.() ?? userInfo().username}`;
+
 const folder = (name: string) =>
   z
     .string()
-    .default(join(tmpdir(), 'roboflow-worker', name))
+    .default(join(tmpdir(), ownFolder(), name))
     .transform((path) => resolve(path));
 
 /** Every variable, in the order of `.env.example`. */

@@ -52,3 +52,10 @@ test('a temporary key comes with its session token, and neither secret may be lo
   t.is(s3Settings(loadConfig({ AWS_ACCESS_KEY_ID: 'key' })).credentials, undefined);
   t.deepEqual(secretsOf(loadConfig({ ...key, AWS_SESSION_TOKEN: 'token' })), ['secret', 'token']);
 });
+
+test("folders for temporary files are the user's own, so that two users of one machine do not meet", (t) => {
+  const { SCRATCH_DIR, CACHE_DIR } = loadConfig({});
+  const user = process.getuid ? String(process.getuid()) : '';
+  t.regex(SCRATCH_DIR, new RegExp(`roboflow-worker-${user}.*scratch$`));
+  t.regex(CACHE_DIR, new RegExp(`roboflow-worker-${user}.*cache$`));
+});
