@@ -30,14 +30,17 @@ test('while Redis is away the pod lives, is not ready, says why at once, and rec
   t.like(before.body.checks.workers, { slots: 1, running: 1, busy: 0, missing: 0, restartsLastHour: 0 });
 
   await redis.kill();
+  const killedAt = performance.now();
   const down = await untilAsync(async () => {
     const start = performance.now();
     const answer = await service.get<Report>('/health');
     t.true(performance.now() - start < 5000);
-    return answer.status === 503 && answer;
+    // Readings are used again for up to 2 s, so the queue may be the first to tell.
+    const told = answer.status === 503 && answer.body.checks.redis.status === 'unavailable';
+    return told && answer;
   });
   t.is(down.body.status, 'unavailable');
-  t.is(down.body.checks.redis.status, 'unavailable');
+  t.true(performance.now() - killedAt < 10_000, 'the report names Redis within seconds');
   t.truthy(down.body.checks.redis.error);
   t.is((await service.get('/livez')).status, 200);
   const ready = await service.get<{ ok: boolean; reasons: string[] }>('/readyz');
