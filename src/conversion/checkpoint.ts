@@ -65,6 +65,11 @@ export async function adoptCheckpoint(
   return adopted;
 }
 
+/** Removes what dead attempts left of a job that is done. */
+export async function removeDeadAttempts(scratch: string): Promise<void> {
+  await adoptCheckpoint(scratch, () => false);
+}
+
 /** Gives the folder up without removing it, so that any process may adopt it. */
 export async function releaseAttempt(folder: string): Promise<void> {
   await rename(folder, folder.replace(/attempt-\d+-/, 'attempt-0-'));

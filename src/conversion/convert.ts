@@ -11,6 +11,7 @@ import {
   type Checkpoint,
   createAttempt,
   releaseAttempt,
+  removeDeadAttempts,
   removeIfEmpty,
 } from './checkpoint.ts';
 import { readManifest } from './manifests.ts';
@@ -61,12 +62,15 @@ export async function convertEpisode(
         adopted?.checkpoint ?? (await produceEpisode(request, context, source, marks, folder, progress));
       try {
         const upload = await publish(request, context, checkpoint, folder, progress);
+        await removeDeadAttempts(context.scratch);
         metrics.conversion.countAlignment(checkpoint.manifest.alignment);
         metrics.conversion.recordingSeconds.inc(secondsOf(checkpoint.manifest));
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
       } catch (thrown) {
-        interrupted = willComeBack(thrown, context.retryFollows ?? false);
-        if (!interrupted && !published) await withdraw(checkpoint, context);
+        const again = willComeBack(thrown, context.retryFollows ?? false);
+        const elsewhere = published !== undefined || (await isPublished(request, context, identity.matches));
+        interrupted = again && !elsewhere;
+        if (!again && !elsewhere && !isLockLost(thrown)) await withdraw(checkpoint, context);
         throw thrown;
       }
     });
@@ -142,9 +146,29 @@ function sum(values: Iterable<number>): number {
   return total;
 }
 
+/** Another worker has the job and writes the same files: they are its own from now on. */
+function isLockLost(thrown: unknown): boolean {
+  return thrown instanceof CanceledError && thrown.reason === 'lock-lost';
+}
+
+/** Whether another worker published the recording meanwhile; not knowing counts as no. */
+async function isPublished(
+  request: ConversionRequest,
+  { output, log }: ConversionContext,
+  matches: (manifest: EpisodeManifest) => boolean,
+): Promise<boolean> {
+  try {
+    const manifest = await readManifest(output, request.key, AbortSignal.timeout(2000));
+    return manifest !== undefined && matches(manifest);
+  } catch (thrown) {
+    log.debug({ err: thrown }, 'the manifest cannot be looked up now');
+    return false;
+  }
+}
+
 /** Whether another attempt will want the verified files. */
 function willComeBack(thrown: unknown, retryFollows: boolean): boolean {
-  if (thrown instanceof CanceledError) return thrown.reason === 'shutdown' || thrown.reason === 'lock-lost';
+  if (thrown instanceof CanceledError) return thrown.reason === 'shutdown';
   if (thrown instanceof InputError) return false;
   return retryFollows && !(thrown instanceof StorageError && !thrown.retryable);
 }
