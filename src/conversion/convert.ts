@@ -68,9 +68,10 @@ export async function convertEpisode(
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
       } catch (thrown) {
         const again = willComeBack(thrown, context.retryFollows ?? false);
-        const elsewhere = published !== undefined || (await isPublished(request, context, identity.matches));
+        const elsewhere = await isPublished(request, context, identity.matches);
         interrupted = again && !elsewhere;
-        if (!again && !elsewhere && !isLockLost(thrown)) await withdraw(checkpoint, context);
+        const nobodys = !again && !elsewhere && published === undefined && !isLockLost(thrown);
+        if (nobodys) await withdraw(checkpoint, context);
         throw thrown;
       }
     });
