@@ -225,7 +225,9 @@ test('events tell how a dataset goes on, and go on after the last one that was s
   const { rig, call, base } = await serve(t);
   await call('POST', '/v1/datasets', request('live', ['slow-300.mcap', 'bad-1.mcap', 'good-1.mcap']));
   const url = `${base}/v1/datasets/live/events`;
-  const watching = events(url, (all) => all.some(({ data }) => data?.['state'] === 'partial'));
+  const watching = events(url, (all) =>
+    all.some(({ event, data }) => event === 'dataset' && data?.['state'] === 'partial'),
+  );
   rig.consumer();
   const { all, type } = await watching;
   t.is(type, 'text/event-stream');

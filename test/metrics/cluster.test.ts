@@ -137,7 +137,7 @@ test('what is carried by a flush arrives in the message that has the counts, and
     told.push({ frames, carry: message.carry ?? [] });
   });
   await pool.order(worker, { do: 'end-job', frames: 7 });
-  await pool.text();
+  await pool.order(worker, { do: 'flush' });
   t.deepEqual(told, [
     { frames: 7, carry: [{ ended: 7 }] },
     { frames: 7, carry: [] },
