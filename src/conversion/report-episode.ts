@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
 import { manifestPath } from '../dataset/layout.ts';
 import { openParquet } from '../dataset/parquet.ts';
@@ -130,9 +130,12 @@ async function readTable(
       for (const { key } of vectors) {
         for (let row = from; row < to; row++) table.rows.get(key)?.push(numbersOf(values.get(key)?.[row]));
       }
-      for (const { key } of images) {
+      for (const { key, camera } of images) {
         for (const row of wanted) {
-          const picture = await thumbnail(bytesOf(values.get(key)?.[row]));
+          const bytes = bytesOf(values.get(key)?.[row]);
+          const picture = await thumbnail(
+            camera?.depthUnit === undefined ? sharp(bytes) : await shades(bytes),
+          );
           table.pictures.push({ camera: key, index: start + row - part.firstFrame, picture });
         }
       }
@@ -154,8 +157,21 @@ function bytesOf(cell: unknown): Uint8Array {
   throw new InputError('expected the bytes of a picture in the table, found none');
 }
 
-function thumbnail(picture: Uint8Array): Promise<Uint8Array> {
-  return sharp(picture).resize({ width: sheetWidth }).toColourspace('srgb').jpeg({ quality: 80 }).toBuffer();
+/** A depth picture in shades of grey, from its nearest to its farthest pixel. */
+async function shades(depth: Uint8Array): Promise<Sharp> {
+  const { data, info } = await sharp(depth).raw({ depth: 'float' }).toBuffer({ resolveWithObject: true });
+  const values = new Float32Array(Uint8Array.from(data).buffer);
+  let [nearest, farthest] = [Infinity, -Infinity];
+  for (const value of values) {
+    nearest = Math.min(nearest, value);
+    farthest = Math.max(farthest, value);
+  }
+  const grey = Uint8Array.from(values, (value) => (255 * (value - nearest)) / (farthest - nearest || 1));
+  return sharp(grey, { raw: { width: info.width, height: info.height, channels: 1 } });
+}
+
+function thumbnail(picture: Sharp): Promise<Uint8Array> {
+  return picture.resize({ width: sheetWidth }).toColourspace('srgb').jpeg({ quality: 80 }).toBuffer();
 }
 
 /** A file of the dataset on this machine: where it lies, or a copy. */

@@ -55,8 +55,11 @@ svg path { fill: none; stroke-width: 1.5; stroke-linejoin: round; vector-effect:
 .key.a { background: var(--a); } .key.b { background: var(--b); margin-left: 16px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 12px; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { text-align: right; padding: 4px 7px; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 500; }
-th:nth-child(-n+4), td:nth-child(-n+4) { text-align: left; }
+th, td { text-align: right; vertical-align: top; padding: 4px; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 500; line-height: 1.2; vertical-align: bottom; }
+td { white-space: nowrap; }
+td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 120px; }
+th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+@media (max-width: 900px) { body { padding: 12px; } table { font-size: 11px; } th, td { padding: 3px 2px; } }
 .warn { color: var(--warn); font-weight: 600; }
 `;

@@ -201,17 +201,15 @@ function alignment({ alignment: report }: EpisodeManifest): Html {
 }
 
 const headings = [
-  'Feature',
-  'Topic',
-  'Clock',
-  'Method',
+  'Feature, topic',
+  'Clock, method',
   'Samples',
   'Used',
   'Late',
-  'Undecodable',
+  'Undeco\u00addable',
   'Exact rows',
   'Held',
-  'Interpolated',
+  'Inter\u00adpolated',
   'Dropped',
   'Age p50',
   'Age p95',
@@ -221,27 +219,12 @@ const headings = [
 ];
 
 function sourceRow(source: SourceReport): Html {
-  const {
-    feature,
-    topic,
-    clock,
-    method,
-    samples,
-    used,
-    late,
-    undecodable,
-    exact,
-    held,
-    interpolated,
-    dropped,
-  } = source;
-  const { age, largestGap, stampLag } = source;
+  const { feature, topic, clock, method, samples, used, late, undecodable } = source;
+  const { exact, held, interpolated, dropped, age, largestGap, stampLag } = source;
   const ms = (seconds: number | undefined) => (seconds === undefined ? '–' : shown(seconds * 1000));
   const cells: (Html | string)[] = [
-    feature,
-    topic,
-    clock,
-    method,
+    markup`${feature}<br /><span class="soft">${topic}</span>`,
+    markup`${clock}<br />${method}`,
     String(samples),
     String(used),
     marked(late, String(late)),
@@ -254,7 +237,7 @@ function sourceRow(source: SourceReport): Html {
     ms(age?.p95),
     ms(age?.max),
     ms(largestGap),
-    stampLag ? `${ms(stampLag.min)} to ${ms(stampLag.max)}` : '–',
+    stampLag ? markup`${ms(stampLag.min)} to<br />${ms(stampLag.max)}` : '–',
   ];
   return markup`<tr>
     ${cells.map((cell) => markup`<td>${cell}</td>`)}

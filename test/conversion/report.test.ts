@@ -216,6 +216,61 @@ const browser = firstOf(['chromium', 'chromium-browser', 'google-chrome']);
   );
 });
 
+(browser ? test : test.skip)(
+  'nothing of a report is wider than a window of 1200 or of 800 pixels',
+  async (t) => {
+    const { manifest } = await reported();
+    const place = await temporaryFolder(t);
+    const [first] = manifest.alignment.sources;
+    if (!first) throw new Error('no source in the report');
+    // A long drive: numbers of six digits, names as long as they get.
+    const counts = { samples: 360_000, used: 123_456, exact: 123_456, held: 98_765, interpolated: 98_765 };
+    const faults = { late: 12_345, undecodable: 12_345, dropped: 12_345 };
+    const times = {
+      age: { p50: 0.123_456, p95: 1.234_567, max: 12.345_678 },
+      largestGap: 123.456,
+      stampLag: { min: -1.234_567, max: 12.345_678 },
+    };
+    const long = { ...first, feature: 'observation.images.left_wrist_fisheye_camera', ...counts, ...faults };
+    const topic = '/robot/left_arm/wrist/fisheye_camera/color/image_raw/compressed';
+    const page = episodePage({
+      manifest: {
+        ...manifest,
+        alignment: { ...manifest.alignment, sources: [{ ...long, topic, ...times }] },
+      },
+      episode: 0,
+      rows: new Map(),
+      frames: [],
+    });
+    const measure = `<script>document.title = [...document.querySelectorAll('html, .scroll')]
+    .map((box) => box.scrollWidth - box.clientWidth).join(' ')</script>`;
+    const file = join(place, 'report.html');
+    await writeFile(
+      file,
+      page.replace(/<meta\s+http-equiv[^>]*>/, '').replace('</body>', `${measure}</body>`),
+    );
+    for (const width of [1200, 800]) {
+      const options = [
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        `--user-data-dir=${place}`,
+        '--dump-dom',
+      ];
+      const { stdout } = await run(browser ?? '', [
+        ...options,
+        `--window-size=${width},900`,
+        `file://${file}`,
+      ]);
+      t.is(
+        /<title>(.*)<\/title>/.exec(stdout)?.[1],
+        '0 0',
+        `${width} pixels: beyond the edge of page and table`,
+      );
+    }
+  },
+);
+
 function firstOf(programs: readonly string[]): string | undefined {
   return programs.find((program) => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0);
 }
