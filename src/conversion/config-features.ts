@@ -85,7 +85,7 @@ const camera = z.strictObject({
   type: z
     .enum(['video', 'image', 'depth'])
     .describe(
-      'video: one mp4 a camera; image: pictures in the table; depth: 16-bit or float pictures as video.',
+      'video: one mp4 a camera; image: pictures in the table, depth as TIFF; depth: 16-bit or float pictures as video.',
     ),
   crop: z
     .strictObject({ x: z.int().min(0), y: z.int().min(0), ...size })

@@ -103,7 +103,8 @@ export function describePicture(picture: Picture): NonNullable<Probe['picture']>
   const integer = picture.format === 'raw' && picture.pixelFormat === 'gray16le';
   const coded = picture.format === 'png' && isDepthPng(picture.data);
   if (!float && !integer && !coded) return { width, height, channels: 3, depth: false };
-  return { width, height, channels: 1, depth: true, depthUnit: float ? 'm' : 'mm' };
+  const light = 'light' in picture ? { light: picture.light } : {};
+  return { width, height, channels: 1, depth: true, depthUnit: float ? 'm' : 'mm', ...light };
 }
 
 /** A grey PNG of 16 bits. */

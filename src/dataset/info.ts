@@ -78,6 +78,12 @@ export function depthInfo(
   };
 }
 
+/** The `info` of depth pictures in the data column; undefined for everything else. */
+function depthImageInfo({ dtype, camera }: Feature): VideoInfo | undefined {
+  if (dtype !== 'image' || camera?.depthUnit === undefined) return undefined;
+  return { is_depth_map: true, depth_unit: camera.depthUnit };
+}
+
 /** The features of `info.json`: the user's in their order, then the default ones. */
 export function featureInfos(
   features: readonly Feature[],
@@ -86,7 +92,7 @@ export function featureInfos(
   const described = [...features, ...DEFAULT_FEATURES].map((feature): [string, FeatureInfo] => {
     const { key, dtype, shape } = feature;
     const names = isCamera(feature) ? CAMERA_NAMES : feature.names;
-    const info = videoInfos[key];
+    const info = videoInfos[key] ?? depthImageInfo(feature);
     return [key, { dtype, shape, names, ...(info ? { info } : {}) }];
   });
   return Object.fromEntries(described);

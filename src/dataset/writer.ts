@@ -4,6 +4,7 @@ import type { AlignedFrame, Feature } from '../frame/types.ts';
 import type { VideoMetrics } from '../metrics/video.ts';
 import type { CameraTrack, FinishedCamera } from './camera-track.ts';
 import { isCamera } from './columns.ts';
+import { DepthImages } from './depth-images.ts';
 import { DEPTH_VIDEO, DepthTrack } from './depth-track.ts';
 import { encoderName } from './encoder-options.ts';
 import { checkEncoder } from './encoders.ts';
@@ -80,7 +81,7 @@ export class DatasetWriter {
   static async create(options: DatasetWriterOptions): Promise<DatasetWriter> {
     throwIfAborted(options.signal);
     const videos = options.features.filter((feature) => feature.dtype === 'video');
-    const depth = videos.find((feature) => feature.camera?.depthUnit !== undefined);
+    const depth = options.features.find((feature) => feature.camera?.depthUnit !== undefined);
     if (depth && options.format === 'v2.1') {
       throw new InputError(`${depth.key}: LeRobot v2.1 has no depth, use format v3.0`);
     }
@@ -187,7 +188,10 @@ export class DatasetWriter {
   #createCamera(feature: Feature, path: string): CameraTrack {
     const { fps, video, signal, metrics, ffmpeg, split, onBuffered } = this.#options;
     const expectedFrames = split ? undefined : this.#options.expectedFrames;
-    if (feature.dtype === 'image') return new ImageTrack({ feature, expectedFrames });
+    if (feature.dtype === 'image') {
+      const Track = feature.camera?.depthUnit === undefined ? ImageTrack : DepthImages;
+      return new Track({ feature, expectedFrames });
+    }
     const onQueued = (bytes: number) => {
       this.#buffered += bytes;
       onBuffered?.(this.#buffered);

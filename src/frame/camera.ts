@@ -18,8 +18,8 @@ export function cameraFeature(
       `type 'depth' needs 16-bit or float pictures with one channel, found ${picture.channels} channels of colour`,
     );
   }
-  if (setting.type !== 'depth' && picture.depth) {
-    faults.push(`the pictures are depth: set type to 'depth', found '${setting.type}'`);
+  if (setting.type === 'video' && picture.depth && !picture.light) {
+    faults.push("the pictures are depth: set type to 'depth', found 'video'");
   }
   const { crop } = setting;
   if (crop && (crop.x + crop.width > picture.width || crop.y + crop.height > picture.height)) {
@@ -32,16 +32,17 @@ export function cameraFeature(
       `video in ${pixelFormat} needs an even width and height, found ${width}×${height}: crop or resize it`,
     );
   }
+  const isDepth = setting.type === 'depth' || (setting.type === 'image' && picture.depth && !picture.light);
   const feature: Feature = {
     key,
     dtype: setting.type === 'image' ? 'image' : 'video',
-    shape: [height, width, setting.type === 'depth' ? 1 : 3],
+    shape: [height, width, isDepth ? 1 : 3],
     names: ['height', 'width', 'channels'],
     camera: {
       width: picture.width,
       height: picture.height,
       transform,
-      ...(setting.type === 'depth' ? { depthUnit: picture.depthUnit ?? 'mm' } : {}),
+      ...(isDepth ? { depthUnit: picture.depthUnit ?? 'mm' } : {}),
     },
   };
   return { feature, faults };

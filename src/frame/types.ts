@@ -198,6 +198,8 @@ export type Probe = {
     readonly height: number;
     readonly channels: 1 | 3;
     readonly depth: boolean;
+    /** Set for 16-bit levels that the recording calls light (mono16): a camera may store them as colours, too. */
+    readonly light?: true;
     /** Unit of depth values: integers are mm (the default), floats are m. */
     readonly depthUnit?: 'mm' | 'm';
   };

@@ -4,7 +4,7 @@ import { plainTypeName } from './definitions.ts';
 import { videoPicture } from './coded-video.ts';
 import { depthPicture, hasDepthHead } from './depth-image.ts';
 import { hex, jpegSize, pngHeader } from './image-format.ts';
-import { rawPicture } from './raw-image.ts';
+import { isLight, rawPicture } from './raw-image.ts';
 import type { Channel, Picture } from './types.ts';
 
 /** Last parts of the names of message types that hold one picture: ROS's own, foxglove's, and those made after them. */
@@ -74,7 +74,7 @@ function codedPicture(format: string, data: Uint8Array, channel: Channel): Pictu
   if (data[0] === 0xff && data[1] === 0xd8) return { format: 'jpeg', ...jpegSize(data), data };
   if (data[0] === 0x89 && data[1] === 0x50) {
     const { width, height } = pngHeader(data);
-    return { format: 'png', width, height, data };
+    return { format: 'png', width, height, data, ...(isLight(format) ? { light: true } : {}) };
   }
   const codec = videoCodec(format);
   if (codec) return videoPicture(codec, data, channel);

@@ -85,7 +85,13 @@ export function rawPicture(image: RawImage): Picture {
   }
   const packed = pack(data, rowBytes, rows, step);
   const ordered = image.bigEndian && layout.sample > 1 ? swapped(packed, layout.sample) : packed;
-  return { format: 'raw', pixelFormat: layout.pixelFormat, width, height, data: ordered };
+  const light = isLight(image.encoding) ? { light: true as const } : {};
+  return { format: 'raw', pixelFormat: layout.pixelFormat, width, height, data: ordered, ...light };
+}
+
+/** Whether 16-bit levels are light; a bare `16UC1` is depth (REP 118). */
+export function isLight(encoding: string): boolean {
+  return /^\s*mono16/i.test(encoding);
 }
 
 /** Drivers of planar formats write various steps; where the data has exactly the packed size, that is what it is. */

@@ -118,6 +118,8 @@ export type Picture =
       readonly width: number;
       readonly height: number;
       readonly data: Uint8Array;
+      /** The recording calls its 16-bit levels light (mono16), not depth. */
+      readonly light?: true;
     }
   | {
       readonly format: 'raw';
@@ -125,6 +127,7 @@ export type Picture =
       readonly width: number;
       readonly height: number;
       readonly data: Uint8Array;
+      readonly light?: true;
     }
   | {
       /** One coded picture of a stream, Annex B. Width and height are 0 before the first key frame. */

@@ -48,6 +48,7 @@ const VARIANTS: readonly Variant[] = [
   { name: 'av1', features: [...VECTORS, CAMERA], video: { ...VIDEO, codec: 'av1', preset: '10' } },
   { name: 'images', features: [...VECTORS, { ...CAMERA, dtype: 'image' }] },
   { name: 'depth', features: [...VECTORS, CAMERA, DEPTH] },
+  { name: 'depth-images', features: [...VECTORS, { ...DEPTH, dtype: 'image' }] },
   { name: 'vectors', features: VECTORS },
   // The streaming reader ignores where an episode begins in its video: one video a camera is what it can read.
   {
@@ -70,7 +71,7 @@ async function frame(features: readonly Feature[], recording: number, k: number)
   if (features.some((each) => each.key === CAMERA.key)) {
     values.set(CAMERA.key, await numberedJpeg(recording * 1000 + k, WIDTH, HEIGHT));
   }
-  if (features.includes(DEPTH)) {
+  if (features.some(({ key }) => key === DEPTH.key)) {
     const depth = Uint16Array.from({ length: WIDTH * HEIGHT }, (_, i) => 500 + k * 20 + i / 10);
     const data = new Uint8Array(depth.buffer);
     values.set(DEPTH.key, { format: 'raw', pixelFormat: 'gray16le', width: WIDTH, height: HEIGHT, data });
@@ -113,7 +114,9 @@ for (const { name, features, video, format, plans = PLANS, streaming = false } o
     marked: features.some((each) => each.key === CAMERA.key) ? CAMERA.key : null,
     marks,
     streaming,
-    depth: features.includes(DEPTH) ? { key: DEPTH.key, first_mm: 500, step_mm: 20 } : null,
+    depth: features.some(({ key }) => key === DEPTH.key)
+      ? { key: DEPTH.key, first_mm: 500, step_mm: 20 }
+      : null,
   };
   await writeFile(join(dir, 'expected.json'), JSON.stringify(expected));
 }

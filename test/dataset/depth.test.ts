@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import sharp from 'sharp';
 import { DEPTH, depthCodes, depthPixels, depthValues } from '../../src/dataset/depth.ts';
+import { DepthImages } from '../../src/dataset/depth-images.ts';
 import { verifyDataset } from '../../src/dataset/verify.ts';
 import { InputError } from '../../src/errors.ts';
 import type {
@@ -165,3 +167,69 @@ test('transforms move depths and never mix them', (t) => {
     3 * WIDTH + 9,
   ]);
 });
+
+test('depth as images is TIFF with the numbers that were recorded, whole or float', async (t) => {
+  const image = (unit: 'mm' | 'm', transform: PictureTransform = {}, shape = [HEIGHT, WIDTH, 1]) => ({
+    ...depthFeature(unit, transform, shape),
+    dtype: 'image' as const,
+  });
+  const whole = await tiffOf(image('mm'), picture(2));
+  t.is(whole.sampleFormat, 1);
+  t.deepEqual([...whole.values], [...ramp(2)]);
+
+  const metric = Float32Array.from(ramp(1), (value, i) => (i === 5 ? Number.NaN : value / 1000));
+  const raw = { ...picture(1), pixelFormat: 'grayf32le', data: bytesOf(metric) } as Picture;
+  const float = await tiffOf(image('m'), raw);
+  t.is(float.sampleFormat, 3);
+  t.deepEqual(
+    [...float.values],
+    [...metric].map((value) => (Number.isNaN(value) ? 0 : value)),
+  );
+  const turned = await tiffOf(image('mm', { rotate: 90 }, [WIDTH, HEIGHT, 1]), picture(0));
+  t.is(turned.values[0], ramp(0)[(HEIGHT - 1) * WIDTH]);
+});
+
+test('a dataset with depth images holds in every statement and says what they are', async (t) => {
+  const depth: Feature = { ...depthFeature('mm'), dtype: 'image' };
+  const { root } = await buildDataset(await tempFolder(t), [{ lengths: [6, 4], tasks: ['look'] }], {
+    features: [features()[0] as Feature, depth],
+    frame,
+  });
+  t.deepEqual(
+    (await verifyDataset(folderFiles(root))).filter((check) => !check.ok),
+    [],
+  );
+  const info = JSON.parse(await readFile(join(root, 'meta/info.json'), 'utf8')) as {
+    features: Record<string, unknown>;
+    video_path: string | null;
+  };
+  t.is(info.video_path, null);
+  t.like(info.features['observation.images.depth'], {
+    dtype: 'image',
+    shape: [HEIGHT, WIDTH, 1],
+    info: { is_depth_map: true, depth_unit: 'mm' },
+  });
+});
+
+/** The tags and numbers of the TIFF that a feature stores of a picture. */
+async function tiffOf(feature: Feature, value: Picture) {
+  const images = new DepthImages({ feature, expectedFrames: 1 });
+  const bytes = Buffer.from(await images.add(value));
+  const tags = new Map<number, number>();
+  const directory = bytes.readUInt32LE(4);
+  for (let i = 0; i < bytes.readUInt16LE(directory); i += 1) {
+    const at = directory + 2 + i * 12;
+    tags.set(
+      bytes.readUInt16LE(at),
+      bytes.readUInt16LE(at + 2) === 3 ? bytes.readUInt16LE(at + 8) : bytes.readUInt32LE(at + 8),
+    );
+  }
+  const strip = Uint8Array.from(bytes.subarray(tags.get(273))).buffer;
+  const found = await sharp(bytes).metadata();
+  const [height, width] = feature.shape;
+  if (found.width !== width || found.height !== height) throw new Error(`${found.width}x${found.height}`);
+  return {
+    sampleFormat: tags.get(339),
+    values: tags.get(258) === 32 ? new Float32Array(strip) : new Uint16Array(strip),
+  };
+}
