@@ -149,9 +149,16 @@ test('whenever a worker is killed, the jobs it counted are the jobs it said it h
   let said = 0;
   for (let life = 0; life < 8; life += 1) {
     const worker = await pool.fork();
-    worker.on('message', (message: { carry?: unknown[] }) => (said += message.carry?.length ?? 0));
+    const enough = said + 7;
+    const busy = new Promise<void>((resolve) => {
+      worker.on('message', (message: { carry?: unknown[] }) => {
+        said += message.carry?.length ?? 0;
+        if (said >= enough) resolve();
+      });
+    });
     await pool.order(worker, { do: 'end-jobs' });
-    await new Promise((resolve) => setTimeout(resolve, 10 + Math.random() * 60));
+    await busy;
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 10));
     await pool.kill(worker);
     const text = await pool.text();
     t.is(valueOf(text, FRAMES), said);
