@@ -17,6 +17,12 @@ app.kubernetes.io/name: {{ include "roboflow.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* The chart's own version is not on pods: a new chart alone must not drain the fleet. */}}
+{{- define "roboflow.podLabels" -}}
+{{ include "roboflow.selector" . }}
+app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | trunc 63 | trimSuffix "-" | trimSuffix "." | quote }}
+{{- end -}}
+
 {{- define "roboflow.labels" -}}
 {{ include "roboflow.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -37,12 +43,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "roboflow.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
 {{- end -}}
 
 {{/* Seconds between the stop signal and the kill of a worker pod. */}}
 {{- define "roboflow.grace" -}}
 {{- ternary .Values.spot.terminationGracePeriodSeconds .Values.worker.terminationGracePeriodSeconds .Values.spot.enabled -}}
+{{- end -}}
+
+{{/* Half of the scratch volume in bytes: the other half is for the files being written. */}}
+{{- define "roboflow.cacheBytes" -}}
+{{- $units := dict "M" 1000000 "G" 1000000000 "T" 1000000000000 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9.]+" .Values.worker.scratch.size | float64 -}}
+{{- $unit := get $units (regexFind "[A-Za-z]+$" .Values.worker.scratch.size) -}}
+{{- divf (mulf $number $unit) 2 | int64 -}}
 {{- end -}}
 
 {{/* What every container of ours shares. Takes the root context. */}}
@@ -63,6 +81,7 @@ volumeMounts:
 startupProbe:
   httpGet: {path: /livez, port: http}
   periodSeconds: 2
+  timeoutSeconds: 3
   failureThreshold: 30
 livenessProbe:
   httpGet: {path: /livez, port: http}
@@ -88,6 +107,9 @@ securityContext:
   fsGroup: 10001
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
