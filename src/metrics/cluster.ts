@@ -1,19 +1,29 @@
-import { AggregatorRegistry, Registry, type Gauge } from 'prom-client';
+import type { Gauge, Registry } from 'prom-client';
 import { catalogue } from './catalogue.ts';
+import { Changes } from './changes.ts';
 import type { MetricsPeer } from './cluster-peer.ts';
 import { counter, gauge } from './define.ts';
-import { Floor } from './floor.ts';
 import { foldLabels, LabelBudget, overflowCounter } from './label-budget.ts';
+import { addUp, Merge } from './merge.ts';
 import {
   isCumulative,
   isSnapshotMessage,
   repair,
   type MetricJson,
+  type SnapshotMessage,
   type SnapshotRequest,
 } from './snapshot.ts';
 import { readMetrics } from './snapshot-push.ts';
 
-type Live = { peer: MetricsPeer; metrics: readonly MetricJson[]; answered: number; at: number | undefined };
+type Live = {
+  readonly peer: MetricsPeer;
+  metrics: readonly MetricJson[];
+  /** The newest request it has answered. */
+  answered: number;
+  at: number | undefined;
+  /** How many labels it knows to be used up. */
+  told: number;
+};
 
 /** How the merge behaves; defaults in the fields. */
 export type ClusterMetricsOptions = {
@@ -43,15 +53,15 @@ const RETAINED: ReadonlySet<string> = new Set(
 export class ClusterMetrics {
   readonly #options: Required<ClusterMetricsOptions>;
   readonly #live = new Map<number, Live>();
-  /** The base, in parts that a later fold makes one. */
+  /** The base: one part, or several when they could not be added up. */
   #retired: (readonly MetricJson[])[] = [];
-  #folding = false;
   #own: readonly MetricJson[] = [];
-  readonly #floor = new Floor();
+  readonly #ownChanges = new Changes();
+  readonly #merge = new Merge();
   #request = 0;
   readonly #waiting = new Set<() => void>();
-  #pass: Promise<Registry> | undefined;
-  #merged: { registry: Registry; at: number } | undefined;
+  #pass: Promise<readonly MetricJson[]> | undefined;
+  #merged: { metrics: readonly MetricJson[]; at: number } | undefined;
   readonly #workers: Gauge;
   readonly #missing: Gauge;
   readonly #age: Gauge;
@@ -69,7 +79,7 @@ export class ClusterMetrics {
 
   /** Takes in a worker as soon as it is forked; it leaves by itself when it exits. */
   add(peer: MetricsPeer): void {
-    this.#live.set(peer.id, { peer, metrics: [], answered: 0, at: undefined });
+    this.#live.set(peer.id, { peer, metrics: [], answered: 0, at: undefined, told: 0 });
     peer.onMessage((message) => {
       if (isSnapshotMessage(message)) this.#receive(peer.id, message);
     });
@@ -82,38 +92,50 @@ export class ClusterMetrics {
     return [...this.#live.values()].filter(({ at }) => at === undefined || now - at > seconds * 1000).length;
   }
 
-  /** The merged registry of this moment, at most `cacheMs` old; concurrent callers share one pass. Never rejects. */
-  merged(): Promise<Registry> {
+  /**
+   * The merged metrics of this moment, at most `cacheMs` old; concurrent callers share one pass. A metric that has not
+   * changed is the same object as before. Never rejects.
+   */
+  merged(): Promise<readonly MetricJson[]> {
     if (this.#merged !== undefined && performance.now() - this.#merged.at < this.#options.cacheMs) {
-      return Promise.resolve(this.#merged.registry);
+      return Promise.resolve(this.#merged.metrics);
     }
-    this.#pass ??= this.#merge().finally(() => {
+    this.#pass ??= this.#mergeAll().finally(() => {
       this.#pass = undefined;
     });
     return this.#pass;
   }
 
-  #receive(
-    id: number,
-    message: { metrics: readonly unknown[]; failed: readonly string[]; answers: number },
-  ): void {
+  #receive(id: number, message: SnapshotMessage): void {
     const live = this.#live.get(id);
     // a worker that has left is in the base already; counting it here again would double it
     if (live === undefined) return;
-    live.metrics = this.#admit(message.metrics, message.failed, live.metrics);
+    const changed = this.#repaired(message.metrics, message.failed, live.metrics);
+    live.metrics = this.#admit(changed, message.unchanged, live.metrics);
     live.answered = message.answers;
     live.at = performance.now();
     for (const check of this.#waiting) check();
   }
 
-  #admit(
+  /** What can be used of a reading; faults are counted. */
+  #repaired(
     received: readonly unknown[],
     failed: readonly string[],
     previous: readonly MetricJson[],
   ): MetricJson[] {
     const { metrics, faults } = repair(received, failed, previous);
     if (faults > 0) this.#errors.inc(faults);
-    return this.#options.budget.apply(metrics);
+    return metrics;
+  }
+
+  /** The changed metrics with their labels in the budget, and those of `previous` that stayed as they were. */
+  #admit(
+    changed: readonly MetricJson[],
+    unchanged: readonly string[],
+    previous: readonly MetricJson[],
+  ): MetricJson[] {
+    const same = new Set(unchanged);
+    return [...previous.filter(({ name }) => same.has(name)), ...this.#options.budget.apply(changed)];
   }
 
   #retire(id: number): void {
@@ -123,24 +145,16 @@ export class ClusterMetrics {
     const kept = live.metrics.filter((metric) => isCumulative(metric) || RETAINED.has(metric.name));
     if (kept.length > 0) this.#retired.push(kept);
     for (const check of this.#waiting) check();
-    if (this.#retired.length > 1) void this.#fold();
+    if (this.#retired.length > 1) this.#fold();
   }
 
   /** Makes the base one part again; it is bounded by the label space, not by the number of deaths. */
-  async #fold(): Promise<void> {
-    if (this.#folding) return;
-    this.#folding = true;
+  #fold(): void {
     try {
-      while (this.#retired.length > 1) {
-        const parts = [...this.#retired];
-        const one = await AggregatorRegistry.aggregate(parts).getMetricsAsJSON();
-        this.#retired.splice(0, parts.length, one as unknown as MetricJson[]);
-      }
+      this.#retired = [addUp(this.#retired)];
     } catch {
       // the parts stay as they are; every merge adds them up
       this.#errors.inc();
-    } finally {
-      this.#folding = false;
     }
   }
 
@@ -148,13 +162,15 @@ export class ClusterMetrics {
   async #ask(): Promise<void> {
     this.#request += 1;
     const request = this.#request;
-    const message: SnapshotRequest = {
-      type: 'roboflow:metrics:request',
-      request,
-      admitted: this.#options.budget.closed(),
-    };
-    // a process that has not announced itself is still starting: it has nothing to tell yet
-    for (const { peer, at } of this.#live.values()) if (at !== undefined) peer.send(message);
+    const admitted = this.#options.budget.closed();
+    const closed = Object.keys(admitted).length;
+    for (const live of this.#live.values()) {
+      // a process that has not announced itself is still starting: it has nothing to tell yet
+      if (live.at === undefined) continue;
+      const message: SnapshotRequest = { type: 'roboflow:metrics:request', request };
+      live.peer.send(live.told === closed ? message : { ...message, admitted });
+      live.told = closed;
+    }
     const complete = (): boolean =>
       [...this.#live.values()].every(({ answered, at }) => at === undefined || answered >= request);
     if (complete()) return;
@@ -172,8 +188,8 @@ export class ClusterMetrics {
     });
   }
 
-  async #merge(): Promise<Registry> {
-    let registry: Registry;
+  async #mergeAll(): Promise<readonly MetricJson[]> {
+    let merged: readonly MetricJson[];
     try {
       await this.#ask();
       const living = [...this.#live.values()];
@@ -183,23 +199,24 @@ export class ClusterMetrics {
       this.#age.set(Math.max(0, ...living.map(({ at }) => (at === undefined ? 0 : now - at))) / 1000);
       await this.#readOwn();
       const live = [...this.#live.values()].map(({ metrics }) => metrics);
-      registry = AggregatorRegistry.aggregate([this.#own, ...this.#retired, ...live]);
-      const falls = this.#floor.raise((await registry.getMetricsAsJSON()) as unknown as MetricJson[]);
+      const { metrics, falls } = this.#merge.of([this.#own, ...this.#retired, ...live]);
       if (falls > 0) this.#errors.inc(falls);
+      merged = metrics;
     } catch {
       this.#errors.inc();
-      registry = this.#merged?.registry ?? new Registry();
+      merged = this.#merged?.metrics ?? [];
     }
-    this.#merged = { registry, at: performance.now() };
-    return registry;
+    this.#merged = { metrics: merged, at: performance.now() };
+    return merged;
   }
 
   async #readOwn(): Promise<void> {
     const { registry, budget } = this.#options;
     const failed = new Set<string>();
     await foldLabels(registry, budget.closed());
-    const received = await readMetrics(registry, failed);
-    this.#own = this.#admit(received, [...failed], this.#own).map((metric) =>
+    const metrics = this.#repaired(await readMetrics(registry, failed), [...failed], this.#own);
+    const { changed, unchanged } = this.#ownChanges.since(metrics);
+    this.#own = this.#admit(changed, unchanged, this.#own).map((metric) =>
       // left out of sums of several processes, but there is one primary
       metric.aggregator === 'omit' ? { ...metric, aggregator: 'first' } : metric,
     );

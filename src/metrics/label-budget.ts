@@ -33,7 +33,7 @@ export class LabelBudget {
   apply(metrics: readonly MetricJson[]): MetricJson[] {
     return metrics.map((metric) => {
       const labels = USER_LABELS.filter((label) => metric.values.some((series) => label in series.labels));
-      if (labels.length === 0) return metric;
+      if (labels.length === 0 || this.#isShownAsItIs(metric, labels)) return metric;
       const merged = new Map<string, SeriesJson>();
       for (const series of metric.values) {
         const shown = this.#relabel(series, labels);
@@ -52,6 +52,16 @@ export class LabelBudget {
         label,
         [...this.#admitted[label]],
       ]),
+    );
+  }
+
+  /** Whether every value has its place already and is spelt as it is shown: then there is nothing to fold. */
+  #isShownAsItIs(metric: MetricJson, labels: readonly UserLabel[]): boolean {
+    return metric.values.every((series) =>
+      labels.every((label) => {
+        const value = series.labels[label];
+        return value === undefined || value === OTHER || this.#admitted[label].has(String(value));
+      }),
     );
   }
 

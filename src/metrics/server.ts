@@ -1,4 +1,4 @@
-import { AggregatorRegistry, type Registry } from 'prom-client';
+import { Registry, type Metric, type OpenMetricsContentType, type PrometheusContentType } from 'prom-client';
 import type { ClusterMetrics } from './cluster.ts';
 import type { MetricJson } from './snapshot.ts';
 
@@ -10,16 +10,20 @@ export type Scrape = { readonly contentType: string; readonly body: string };
  * prefers it. Never rejects.
  */
 export function createExposition(cluster: ClusterMetrics): { scrape(accept: string): Promise<Scrape> } {
-  const texts = new WeakMap<Registry, Map<Format, Promise<Scrape>>>();
+  const answers = new WeakMap<readonly MetricJson[], Map<Format, Promise<Scrape>>>();
+  const texts = {
+    prometheus: new WeakMap<MetricJson, string>(),
+    openmetrics: new WeakMap<MetricJson, string>(),
+  };
   return {
     async scrape(accept) {
-      const registry = await cluster.merged();
+      const metrics = await cluster.merged();
       const format = negotiate(accept);
-      const written = texts.get(registry) ?? new Map<Format, Promise<Scrape>>();
-      texts.set(registry, written);
-      const text = written.get(format) ?? write(registry, format);
-      written.set(format, text);
-      return await text;
+      const written = answers.get(metrics) ?? new Map<Format, Promise<Scrape>>();
+      answers.set(metrics, written);
+      const answer = written.get(format) ?? write(metrics, format, texts[format]);
+      written.set(format, answer);
+      return await answer;
     },
   };
 }
@@ -42,19 +46,31 @@ export function negotiate(accept: string): Format {
   return best.format;
 }
 
-async function write(registry: Registry, format: Format): Promise<Scrape> {
-  if (format === 'prometheus') {
-    return { contentType: registry.contentType, body: await registry.metrics() };
+/** The answer in one format; metrics that are the same objects as before keep the text they had. */
+async function write(
+  metrics: readonly MetricJson[],
+  format: Format,
+  texts: WeakMap<MetricJson, string>,
+): Promise<Scrape> {
+  const parts: string[] = [];
+  for (const metric of metrics) {
+    const text = texts.get(metric) ?? (await textOf(metric, format));
+    texts.set(metric, text);
+    parts.push(text);
   }
-  // prom-client appends `_total` to counters in this format: their families must come without it
-  const metrics = (await registry.getMetricsAsJSON()) as unknown as MetricJson[];
-  const families = metrics.map((metric) =>
-    metric.type === 'counter' ? { ...metric, name: metric.name.replace(/_total$/, '') } : metric,
-  );
-  const open = AggregatorRegistry.aggregate([families]) as unknown as Registry<OpenMetricsType>;
-  open.setContentType(OPEN_METRICS);
-  return { contentType: open.contentType, body: await open.metrics() };
+  return format === 'prometheus'
+    ? { contentType: Registry.PROMETHEUS_CONTENT_TYPE, body: `${parts.join('\n\n')}\n` }
+    : { contentType: Registry.OPENMETRICS_CONTENT_TYPE, body: `${parts.join('\n')}\n# EOF\n` };
 }
 
-type OpenMetricsType = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
-const OPEN_METRICS: OpenMetricsType = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
+/** One metric as prom-client writes it. */
+async function textOf(metric: MetricJson, format: Format): Promise<string> {
+  const open = format === 'openmetrics';
+  const writer = new Registry<PrometheusContentType | OpenMetricsContentType>();
+  if (open) writer.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+  // in OpenMetrics prom-client appends `_total` to counters: their families must come without it
+  const name = open && metric.type === 'counter' ? metric.name.replace(/_total$/, '') : metric.name;
+  const family = { ...metric, name };
+  writer.registerMetric({ ...family, get: () => family } as unknown as Metric);
+  return await writer.getSingleMetricAsString(name);
+}

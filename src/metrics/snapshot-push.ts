@@ -1,4 +1,5 @@
 import type { Registry } from 'prom-client';
+import { Changes } from './changes.ts';
 import { foldLabels, overflowCounter } from './label-budget.ts';
 import { isSnapshotRequest, type SnapshotMessage } from './snapshot.ts';
 
@@ -37,6 +38,7 @@ export function startSnapshots(
   options: SnapshotOptions = {},
 ): Snapshots {
   overflowCounter(registry);
+  const changes = new Changes();
   let newestRequest = 0;
   let closed: Readonly<Record<string, readonly string[]>> = {};
   let carried: object[] = [];
@@ -61,7 +63,15 @@ export function startSnapshots(
     } while (carried.length !== read);
     const carry = carried;
     carried = [];
-    await send(channel, { type: 'roboflow:metrics', answers, metrics, failed: [...failed], carry });
+    const { changed, unchanged } = changes.since(metrics);
+    await send(channel, {
+      type: 'roboflow:metrics',
+      answers,
+      metrics: changed,
+      unchanged,
+      failed: [...failed],
+      carry,
+    });
   };
 
   // one snapshot at a time, so that an older one never follows a newer one; calls in between share the next
@@ -82,7 +92,7 @@ export function startSnapshots(
   const onMessage = (message: unknown): void => {
     if (!isSnapshotRequest(message)) return;
     newestRequest = Math.max(newestRequest, message.request);
-    closed = message.admitted;
+    closed = message.admitted ?? closed;
     void push();
   };
 

@@ -1,6 +1,6 @@
 /**
- * How metrics travel from a worker to the primary. A worker pushes its whole registry as JSON: on an interval, when a
- * job or stage ends, when asked, and before it exits. The primary asks with a number; the answer repeats the highest
+ * How metrics travel from a worker to the primary. A worker pushes as JSON what changed in its registry since its last
+ * message: on an interval, when a job or stage ends, when asked, and before it exits. The primary asks with a number; the answer repeats the highest
  * number seen when it was taken, so that the primary knows it is at least as new as its question.
  */
 
@@ -9,6 +9,15 @@ export type SeriesJson = {
   readonly value: number;
   readonly labels: Readonly<Record<string, string | number>>;
   readonly metricName?: string;
+  readonly exemplar?: ExemplarJson | null;
+};
+
+/** One observation that a bucket counted, and what it belonged to. */
+export type ExemplarJson = {
+  readonly labelSet: Readonly<Record<string, string>>;
+  readonly value: number;
+  /** Seconds since 1970. */
+  readonly timestamp: number;
 };
 
 /** One metric as prom-client's `getMetricsAsJSON` writes it. */
@@ -20,20 +29,24 @@ export type MetricJson = {
   readonly values: readonly SeriesJson[];
 };
 
-/** Worker to primary. `failed` names metrics that could not be read this time; `carry` is what was flushed along. */
+/**
+ * Worker to primary. `unchanged` names metrics that read as in the message before, `failed` those that could not be read
+ * this time; `carry` is what was flushed along.
+ */
 export type SnapshotMessage = {
   readonly type: 'roboflow:metrics';
   readonly answers: number;
   readonly metrics: readonly unknown[];
+  readonly unchanged: readonly string[];
   readonly failed: readonly string[];
   readonly carry?: readonly unknown[];
 };
 
-/** Primary to worker. `admitted` lists, once a label's budget is used up, the values that have it. */
+/** Primary to worker. `admitted` lists, once a label's budget is used up, the values that have it; told once. */
 export type SnapshotRequest = {
   readonly type: 'roboflow:metrics:request';
   readonly request: number;
-  readonly admitted: Readonly<Record<string, readonly string[]>>;
+  readonly admitted?: Readonly<Record<string, readonly string[]>>;
 };
 
 /** Whether an IPC message is a snapshot; other messages share the channel. */
@@ -43,6 +56,7 @@ export function isSnapshotMessage(message: unknown): message is SnapshotMessage 
     message['type'] === 'roboflow:metrics' &&
     typeof message['answers'] === 'number' &&
     Array.isArray(message['metrics']) &&
+    Array.isArray(message['unchanged']) &&
     Array.isArray(message['failed'])
   );
 }
@@ -53,7 +67,7 @@ export function isSnapshotRequest(message: unknown): message is SnapshotRequest 
     isObject(message) &&
     message['type'] === 'roboflow:metrics:request' &&
     typeof message['request'] === 'number' &&
-    isObject(message['admitted'])
+    (message['admitted'] === undefined || isObject(message['admitted']))
   );
 }
 

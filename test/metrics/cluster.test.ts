@@ -4,7 +4,7 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import { ClusterMetrics } from '../../src/metrics/cluster.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
 import { createExposition } from '../../src/metrics/server.ts';
-import type { MetricJson } from '../../src/metrics/snapshot.ts';
+import type { MetricJson, SnapshotMessage } from '../../src/metrics/snapshot.ts';
 import { createPool, cumulative, valueOf } from './pool.ts';
 
 const FRAMES = 'roboflow_frames_processed_total';
@@ -130,17 +130,17 @@ test('a stopped worker does not hold up a scrape, and killing it then keeps its 
 test('what is carried by a flush arrives in the message that has the counts, and only once', async (t) => {
   const pool = createPool(t);
   const worker = await pool.fork();
-  const told: { frames: number | undefined; carry: unknown[] }[] = [];
-  worker.on('message', (message: { type?: string; metrics?: MetricJson[]; carry?: unknown[] }) => {
+  const told: object[] = [];
+  worker.on('message', (message: SnapshotMessage) => {
     if (message.type !== 'roboflow:metrics') return;
-    const frames = message.metrics?.find(({ name }) => name === FRAMES)?.values[0]?.value;
-    told.push({ frames, carry: message.carry ?? [] });
+    const frames = (message.metrics as MetricJson[]).find(({ name }) => name === FRAMES)?.values[0]?.value;
+    told.push({ frames, same: message.unchanged.includes(FRAMES), carry: message.carry ?? [] });
   });
   await pool.order(worker, { do: 'end-job', frames: 7 });
   await pool.order(worker, { do: 'flush' });
   t.deepEqual(told, [
-    { frames: 7, carry: [{ ended: 7 }] },
-    { frames: 7, carry: [] },
+    { frames: 7, same: false, carry: [{ ended: 7 }] },
+    { frames: undefined, same: true, carry: [] },
   ]);
 });
 
@@ -231,7 +231,7 @@ function puppet(id: number) {
     tell: (frames: number, answers: number) => {
       const value = { value: frames, labels: {} };
       const metric = { name: FRAMES, help: 'x', type: 'counter', aggregator: 'sum', values: [value] };
-      tell({ type: 'roboflow:metrics', answers, metrics: [metric], failed: [] });
+      tell({ type: 'roboflow:metrics', answers, metrics: [metric], unchanged: [], failed: [] });
     },
     raw: (message: unknown) => tell(message),
     leave: () => leave(),
@@ -276,7 +276,8 @@ test('messages that are no snapshots, or broken ones, change nothing', async (t)
   ]) {
     worker.raw(message);
   }
-  worker.raw({ type: 'roboflow:metrics', answers: 0, metrics: [null, 7, { name: 'x' }], failed: [FRAMES] });
+  const metrics = [null, 7, { name: 'x' }];
+  worker.raw({ type: 'roboflow:metrics', answers: 0, metrics, unchanged: [], failed: [FRAMES] });
   const { body } = await createExposition(merge).scrape('');
   t.is(valueOf(body, FRAMES), 10);
   t.is(valueOf(body, 'roboflow_cluster_aggregation_errors_total'), 4);
