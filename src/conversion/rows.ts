@@ -6,6 +6,7 @@ import type { Message, Recording } from '../recording/types.ts';
 import { CodedRows } from './coded-rows.ts';
 import type { DatasetConfig } from './config.ts';
 import type { ConversionPlan } from './plan.ts';
+import { Slices } from './slices.ts';
 
 /** What the reading of one recording needs beside it. */
 export type RowOptions = {
@@ -32,8 +33,10 @@ export async function* alignedRows(
   const { undecodable: tolerated } = options.config.tolerate;
   const undecodable = new UndecodableCount(options.name, tolerated);
   const coded = new CodedRows(options.signal);
+  const slices = new Slices();
   try {
     for await (const message of recording.messages({ topics, signal: options.signal })) {
+      if (slices.over) await slices.next();
       throwIfAborted(options.signal);
       const sources = mapping.sources.filter((source) => source.topic === message.channel.topic);
       let decoded: { readonly value: unknown } | undefined;

@@ -6,6 +6,7 @@ import type { Message, Recording } from '../recording/types.ts';
 import type { ChannelReaders } from './channels.ts';
 import type { DatasetConfig } from './config.ts';
 import { type ConversionPlan, located } from './plan.ts';
+import { Slices } from './slices.ts';
 
 /** What the first pass finds: where the timeline lies, and the episodes on it with their tasks. */
 export type Timeline = { readonly extent: TimelineExtent; readonly spans: readonly EpisodeSpan[] };
@@ -29,7 +30,9 @@ export async function scanTimeline(
   const scan = ranges ? undefined : new TimelineScan(mapping, config);
   const topics = new Set([...(scan ? plan.topics : []), ...episodes.watches.map(({ topic }) => topic)]);
   if (topics.size > 0) {
+    const slices = new Slices();
     for await (const message of recording.messages({ topics, signal })) {
+      if (slices.over) await slices.next();
       throwIfAborted(signal);
       const { topic } = message.channel;
       for (const source of scan ? mapping.sources : []) {

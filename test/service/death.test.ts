@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../helpers/conversion.ts';
 import { demonstration } from '../helpers/demonstration.ts';
 import { PrivateRedis } from '../helpers/redis.ts';
-import { childrenOf, type RunningService, startService, untilAsync } from '../helpers/service.ts';
+import { encodersOf, type RunningService, startService, untilAsync } from '../helpers/service.ts';
 
 const config = {
   fps: 30,
@@ -72,7 +72,7 @@ async function finished(service: RunningService, id: string): Promise<Dataset> {
 async function encoding(service: RunningService) {
   const workers = await service.workers();
   const encoders = await untilAsync(async () => {
-    const all = await Promise.all(workers.map((pid) => childrenOf(pid)));
+    const all = await Promise.all(workers.map((pid) => encodersOf(pid)));
     return all.every((pids) => pids.length > 0) && all.flat();
   });
   return { workers, encoders };
