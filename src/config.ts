@@ -48,6 +48,18 @@ const prefixes = z
     return roots.filter((root) => root !== '');
   });
 
+/**
+ * Whether a store may be asked there: link-local addresses (169.254.0.0/16, fe80::/10, also written as IPv6) are where
+ * clouds hand credentials out, and a password in a URL would show up wherever the URL is named.
+ */
+function isEndpoint(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, username, password } = new URL(text);
+  const linkLocal =
+    /^169\.254\.|^\[fe[89ab][0-9a-f]:|^\[::(?:ffff:)?a9fe:|^\[fd00:ec2::254\]$|^metadata\.google\.internal$/i;
+  return /^https?:$/.test(protocol) && username === '' && password === '' && !linkLocal.test(hostname);
+}
+
 /** Users of one machine share its temporary folder, but not what lies in it. */
 const ownFolder = () => `roboflow-worker-${process.getuid?.() ?? userInfo().username}`;
 
@@ -100,7 +112,13 @@ export const environment = z.object({
   AWS_SECRET_ACCESS_KEY: z.string().optional(),
   AWS_SESSION_TOKEN: z.string().optional(),
   AWS_REGION: z.string().default('us-east-1'),
-  AWS_ENDPOINT_URL_S3: z.url('expected a URL such as http://127.0.0.1:8333').optional(),
+  AWS_ENDPOINT_URL_S3: z
+    .url('expected a URL such as http://127.0.0.1:8333')
+    .refine(
+      isEndpoint,
+      'expected http:// or https:// and a host without user, password or link-local address',
+    )
+    .optional(),
   S3_FORCE_PATH_STYLE: flag(false),
 });
 
@@ -123,6 +141,10 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
 /** Adds the variables of a `.env` file in the working directory, when there is one; set variables win. */
 export function loadEnvFile(path = '.env'): void {
   if (existsSync(path)) process.loadEnvFile(path);
+  // The AWS SDK announces on standard error, once a process, that its versions of 2027 will not run on Node 20. The
+  // version we bring does, and who runs the service can do nothing about it. This is the SDK's own switch for that one
+  // warning; `false` in the environment brings it back.
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
 }
 
 /** The S3 settings of the environment. */

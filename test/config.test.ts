@@ -34,6 +34,34 @@ test('every wrong value is named in one error', (t) => {
   }
 });
 
+test('an endpoint is a store, never the place where a cloud hands out credentials', (t) => {
+  const endpoint = (url: string) => loadConfig({ AWS_ENDPOINT_URL_S3: url }).AWS_ENDPOINT_URL_S3;
+  for (const url of [
+    'http://127.0.0.1:8333',
+    'https://s3.example.com',
+    'http://[::1]:9000',
+    'http://minio.storage.svc:9000',
+  ])
+    t.is(endpoint(url), url);
+  for (const url of [
+    'http://169.254.169.254',
+    'http://169.254.170.2/v2/credentials',
+    'http://2852039166/latest', // the same address, written as one number
+    'http://0xa9fea9fe/',
+    'http://0251.0376.0251.0376/',
+    'http://[fe80::1]/',
+    'http://[::ffff:169.254.169.254]/',
+    'http://[fd00:ec2::254]/',
+    'http://metadata.google.internal/',
+    'http://key:secret@127.0.0.1:8333',
+    'ftp://127.0.0.1/',
+    'file:///etc/passwd',
+  ]) {
+    const { message } = t.throws(() => endpoint(url), { name: 'InputError' }, url);
+    t.notRegex(message, /key:secret/);
+  }
+});
+
 test('roots are split, trimmed and kept in order', (t) => {
   t.deepEqual(loadConfig({ SOURCE_ROOTS: ' file:///data/ , s3://raw/ ' }).SOURCE_ROOTS, [
     'file:///data/',
