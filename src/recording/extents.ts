@@ -9,7 +9,8 @@ const MAX_GAP = 64 << 10; // 64 KiB
 
 /**
  * Reads stretches of a file that are asked for in a known order. Small neighbours come with one read of up to
- * 4 MiB, so that tens of thousands of tiny chunks do not cost a request each.
+ * 4 MiB, so that tens of thousands of tiny chunks do not cost a request each, and the source is told of the next such
+ * read with the one before it, so that it can be under way meanwhile.
  */
 export class ExtentReader {
   readonly #source: ByteSource;
@@ -32,10 +33,24 @@ export class ExtentReader {
       if (at + wanted.length <= held.bytes.byteLength) return held.bytes.subarray(at, at + wanted.length);
     }
     const end = this.#runEnd(index);
-    const bytes = await this.#source.read(BigInt(wanted.offset), BigInt(end - wanted.offset));
+    const reading = this.#source.read(BigInt(wanted.offset), BigInt(end - wanted.offset));
+    this.#announce(index, end);
+    const bytes = await reading;
     // a window with nothing else in it need not be kept
     this.#window = end > wanted.offset + wanted.length ? { start: wanted.offset, bytes } : undefined;
     return bytes.subarray(0, wanted.length);
+  }
+
+  /** Tells the source of the read that follows the one up to `end`, unless it is too large to be held beside it. */
+  #announce(index: number, end: number): void {
+    let next = index + 1;
+    for (let extent = this.#extents[next]; extent; extent = this.#extents[++next]) {
+      if (extent.offset + extent.length > end) break;
+    }
+    const following = this.#extents[next];
+    if (!following) return;
+    const length = this.#runEnd(next) - following.offset;
+    if (length <= WINDOW) this.#source.willRead?.(BigInt(following.offset), BigInt(length));
   }
 
   /** End of the run of neighbours that starts with the extent at `index`. */

@@ -4,6 +4,8 @@ export interface ByteSource {
   size(): Promise<bigint>;
   /** Exactly `length` bytes from `offset`; throws when the range leaves the object. The result may be kept. */
   read(offset: bigint, length: bigint): Promise<Uint8Array>;
+  /** Tells that this very range will be read soon: a source that is far away may fetch it already. */
+  willRead?(offset: bigint, length: bigint): void;
 }
 
 /** One opened file of a recording. `path` is set when the bytes lie on this machine's file system. */

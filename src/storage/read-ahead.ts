@@ -6,6 +6,8 @@ const MAX_WINDOW = 4_194_304; // 4 MiB
 const MAX_GAP = 262_144; // 256 KiB
 /** Bytes kept of one object. */
 const MAX_KEPT = 16_777_216; // 16 MiB
+/** Reads from this size on are requested as they are, bytes. */
+const LARGE = 524_288; // 512 KiB
 /** A result shares the memory of a request that is at most so many times its size. */
 const MAX_SHARE = 4;
 
@@ -21,6 +23,10 @@ type Segment = {
  * Turns many small reads into few large requests. A read that continues an earlier one makes the window double, up to
  * 4 MiB, and the next window is requested before it is needed; a read elsewhere costs one request of its own size
  * (at least 128 KiB). Several places may be read forward at once. Memory is bounded: 16 MiB, or what one read needs.
+ *
+ * A large read is one request of just that range, whose bytes are handed over without a copy and not kept: every byte
+ * that passes through costs garbage collection. The range after it is requested already when it was announced, or when
+ * nothing is ever announced and large reads follow each other.
  */
 export class ReadAhead {
   readonly #size: number;
@@ -28,6 +34,9 @@ export class ReadAhead {
   /** Least recently used first. */
   #segments: Segment[] = [];
   #closed = false;
+  /** Where the last large read ended, and whether the reader tells what it will read. */
+  #largeEnd = -1;
+  #announced = false;
 
   /** `fetch` gives the bytes `[start, end)` of an object of `size` bytes. */
   constructor(size: number, fetch: (start: number, end: number) => Promise<Uint8Array>) {
@@ -42,6 +51,10 @@ export class ReadAhead {
   async read(offset: number, length: number): Promise<Uint8Array> {
     if (this.#closed) throw new Error('read after close');
     const end = offset + length;
+    if (length >= LARGE) {
+      const exact = await this.#large(offset, end);
+      if (exact !== undefined) return exact;
+    }
     let result: Uint8Array | undefined;
     let position = offset;
     while (position < end) {
@@ -55,6 +68,35 @@ export class ReadAhead {
       this.#prefetch(segment, position);
     }
     return result ?? new Uint8Array();
+  }
+
+  /** Requests a large range that will be read next, unless something of it is on its way. */
+  willRead(offset: number, length: number): void {
+    this.#announced = true;
+    if (!this.#closed && length >= LARGE && !this.#touches(offset, offset + length)) {
+      this.#start(offset, offset + length, MIN_WINDOW);
+    }
+  }
+
+  /** The range by a request of its own; undefined when a part of it came with another request. */
+  async #large(start: number, end: number): Promise<Uint8Array | undefined> {
+    const known = this.#segments.find((segment) => segment.start === start && segment.end === end);
+    if (known === undefined && this.#touches(start, end)) return undefined;
+    const segment = known ?? this.#start(start, end, MIN_WINDOW);
+    const goesOn = start === this.#largeEnd;
+    this.#largeEnd = end;
+    const next = Math.min(this.#size, end + Math.min(end - start, MAX_WINDOW));
+    if (goesOn && !this.#announced && next - end >= LARGE && !this.#touches(end, next)) {
+      this.#start(end, next, MIN_WINDOW);
+    }
+    const data = await this.#dataOf(segment);
+    this.#segments = this.#segments.filter((other) => other !== segment);
+    return data;
+  }
+
+  /** Whether bytes of a range are here or on their way. */
+  #touches(from: number, to: number): boolean {
+    return this.#segments.some(({ start, end }) => start < to && from < end);
   }
 
   /** Waits for requests under way. */

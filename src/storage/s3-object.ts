@@ -45,6 +45,11 @@ export class S3Object implements StoredObject {
     return this.#ahead.read(Number(offset), Number(length));
   }
 
+  willRead(offset: bigint, length: bigint): void {
+    assertRange(this.#options.url, BigInt(this.info.size), offset, length);
+    this.#ahead.willRead(Number(offset), Number(length));
+  }
+
   async close(): Promise<void> {
     this.#abort.abort(new CanceledError('cancelled'));
     await this.#ahead.close();

@@ -17,6 +17,8 @@ export interface StoredObject {
    * a new attempt may open the new version).
    */
   read(offset: bigint, length: bigint): Promise<Uint8Array>;
+  /** Tells that this very range will be read soon; stores that are far away fetch it already. */
+  willRead?(offset: bigint, length: bigint): void;
   close(): Promise<void>;
 }
 

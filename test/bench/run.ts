@@ -1,4 +1,4 @@
-// npm run bench [-- NAME…]: every benchmark, a table each, all of it in test/bench/results.json.
+// npm run bench [-- NAME… [--quick]]: every benchmark, a table each, all of it in test/bench/results.json.
 import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { benchConvert } from './convert.ts';
@@ -7,7 +7,11 @@ import { benchCrash, benchJobs } from './jobs.ts';
 import { benchMemory } from './memory.ts';
 import { benchPlanning } from './planning.ts';
 import { benchReading } from './reading.ts';
+import { benchS3 } from './s3.ts';
 import { benchScrape } from './scrape.ts';
+
+/** Less of everything, for a first look: what takes minutes takes less than one. */
+const quick = process.argv.includes('--quick');
 
 const benchmarks: Readonly<Record<string, () => Promise<unknown>>> = {
   convert: () => benchConvert(),
@@ -18,9 +22,10 @@ const benchmarks: Readonly<Record<string, () => Promise<unknown>>> = {
   finalize: () => benchFinalize(),
   reading: () => benchReading(),
   scrape: () => benchScrape(),
+  s3: () => (quick ? benchS3(0.2, 1) : benchS3()),
 };
 
-const wanted = process.argv.slice(2);
+const wanted = process.argv.slice(2).filter((name) => name !== '--quick');
 const unknown = wanted.filter((name) => !(name in benchmarks));
 if (unknown.length > 0) {
   console.error(`expected some of ${Object.keys(benchmarks).join(', ')}; found ${unknown.join(', ')}`);

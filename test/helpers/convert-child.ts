@@ -1,12 +1,15 @@
 // Converts recordings one after the other, as a worker does, and prints a line of JSON for each:
-// {frames, peakRssBytes, seconds}; the peak is that of the process so far.
-// node convert-child.js CONFIG_JSON OUT RECORDING…
+// {frames, peakRssBytes, seconds}; the peak is that of the process so far. Stores are reached, and recordings of
+// buckets kept (CACHE_DIR, CACHE_MAX_BYTES), as the environment says.
+// node convert-child.js CONFIG_JSON OUT RECORDING…   (OUT: a folder or a URL)
 import { join } from 'node:path';
 import { Registry } from 'prom-client';
+import { loadConfig, s3Settings } from '../../src/config.ts';
 import { datasetConfig } from '../../src/conversion/config.ts';
 import { convertEpisode } from '../../src/conversion/convert.ts';
 import type { Log } from '../../src/conversion/types.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
+import { SourceCache } from '../../src/storage/cache.ts';
 import { openStorage } from '../../src/storage/open.ts';
 
 /** What one conversion took. */
@@ -17,16 +20,25 @@ export type ChildResult = {
 };
 
 const [config = '{}', out = '', ...recordings] = process.argv.slice(2);
+const environment = loadConfig();
+const s3 = s3Settings(environment);
 const metrics = createMetrics(new Registry());
 const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {}, child: () => log };
+const cache = new SourceCache({
+  folder: environment.CACHE_DIR,
+  maxBytes: environment.CACHE_MAX_BYTES,
+  metrics: metrics.storage,
+});
+const scratch = out.startsWith('s3:') ? environment.SCRATCH_DIR : join(out, 'scratch');
 for (const [index, source] of recordings.entries()) {
   const startedAt = performance.now();
-  const folder = join(out, String(index));
+  const folder = out.startsWith('s3:') ? `${out}/${index}` : join(out, String(index));
   const { manifest } = await convertEpisode(
     { source, config: datasetConfig.parse(JSON.parse(config)), key: 'episode', slot: 0, task: 'Move.' },
     {
-      output: openStorage(folder, { metrics: metrics.storage, role: 'destination' }),
-      scratch: join(out, 'scratch'),
+      output: openStorage(folder, { metrics: metrics.storage, role: 'destination', s3 }),
+      sources: { s3, cache },
+      scratch,
       bufferMaxBytes: 256 * 1024 * 1024,
       upload: { concurrency: 2, maxAttempts: 3 },
       metrics,

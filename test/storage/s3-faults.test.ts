@@ -10,7 +10,7 @@ import { createStorageMetrics } from '../../src/metrics/storage.ts';
 import { createUploadMetrics } from '../../src/metrics/upload.ts';
 import { UploadCoordinator } from '../../src/storage/coordinator.ts';
 import { openStorage } from '../../src/storage/open.ts';
-import type { S3Settings, Storage } from '../../src/storage/types.ts';
+import type { S3Settings, Storage, StoredObject } from '../../src/storage/types.ts';
 import { faultsInOrder, startS3Proxy, type Fault, type S3Proxy } from '../helpers/s3-proxy.ts';
 import { startAnyS3Server } from '../helpers/s3-server.ts';
 import { sample } from '../helpers/samples.ts';
@@ -250,6 +250,39 @@ test('tens of thousands of small reads in order take few requests, jumps take on
   await second.close();
   t.is(gets() - before, 4);
   t.true((await sample(registry, 'roboflow_bytes_read_total', { source: 's3' })) <= size + 4 * 131_072);
+});
+
+test('large reads are one request each, the announced one is under way meanwhile, and no byte comes twice', async (t) => {
+  const { proxy, registry, storage, direct } = await setUp(t);
+  const size = 12 * MiB;
+  const bytes = randomBytes(size);
+  await direct.put('recording.mcap', { bytes });
+  const gets = () => proxy.seen.filter(({ method }) => method === 'GET');
+  const same = async (object: StoredObject, at: number, length: number) =>
+    bytes.subarray(at, at + length).equals(await object.read(BigInt(at), BigInt(length)));
+  const announced = await storage.open('recording.mcap');
+  // a reader that leaves half a MiB out after every read
+  for (let at = 0; at < size; at += 3 * MiB) {
+    const next = at + 3 * MiB;
+    const read = same(announced, at, 2.5 * MiB);
+    if (next < size) announced.willRead?.(BigInt(next), BigInt(2.5 * MiB));
+    t.true(await read);
+  }
+  await announced.close();
+  for (const at of [0, 3, 6, 9]) {
+    const range = `bytes=${at * MiB}-${(at + 2.5) * MiB - 1}`;
+    t.true(
+      gets().some((request) => request.range === range),
+      range,
+    );
+  }
+  t.is(gets().length, 4);
+  t.is(await sample(registry, 'roboflow_bytes_read_total', { source: 's3' }), 10 * MiB);
+  const silent = await storage.open('recording.mcap');
+  for (let at = 0; at < size; at += 2 * MiB) t.true(await same(silent, at, 2 * MiB));
+  await silent.close();
+  t.is(gets().length, 10);
+  t.is(await sample(registry, 'roboflow_bytes_read_total', { source: 's3' }), 22 * MiB);
 });
 
 test('an object that is replaced fails the read at once, saying so', async (t) => {
