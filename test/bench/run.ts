@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { benchConvert } from './convert.ts';
 import { benchFinalize } from './finalize.ts';
+import { benchFleet } from './fleet.ts';
 import { benchCrash, benchJobs } from './jobs.ts';
 import { benchMemory } from './memory.ts';
 import { benchPlanning } from './planning.ts';
@@ -23,6 +24,7 @@ const benchmarks: Readonly<Record<string, () => Promise<unknown>>> = {
   reading: () => benchReading(),
   scrape: () => benchScrape(),
   s3: () => (quick ? benchS3(0.2, 1) : benchS3()),
+  fleet: () => benchFleet(quick ? 4 : 24),
 };
 
 const wanted = process.argv.slice(2).filter((name) => name !== '--quick');

@@ -18,9 +18,12 @@ export type RunningService = {
   end(signal?: NodeJS.Signals): Promise<number | string | null>;
 };
 
+/** What a service ends with: a test, or a benchmark that plays one. */
+export type Owner = Pick<ExecutionContext, 'teardown' | 'passed'> & { log(text: string): void };
+
 /** Starts the compiled service on a free port and waits until it is ready; it ends with the test. */
 export async function startService(
-  t: ExecutionContext,
+  t: Owner,
   env: Readonly<Record<string, string>>,
   options: { waitFor?: string } = {},
 ): Promise<RunningService> {
