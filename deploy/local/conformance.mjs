@@ -9,7 +9,8 @@ import { fail, projectRoot, run, say, SetupError } from './steps.mjs';
 
 /**
  * `npm run test:conformance`: writes datasets of every kind and opens them with the real Python readers, in virtual
- * environments of their own under `.venv/` (several GB, kept between runs). Closes with `N passed, N failed`.
+ * environments of their own under `.venv/` (several GB, kept between runs), and holds the chart's manifests against the
+ * schemas of several versions of Kubernetes. Closes with `N passed, N failed`.
  */
 const ENVIRONMENTS = join(projectRoot, '.venv');
 const OFFLINE = { HF_HUB_OFFLINE: '1', WANDB_MODE: 'offline', PYTHONWARNINGS: 'ignore' };
@@ -18,11 +19,11 @@ async function main() {
   await ensurePrograms({ required: ['ffmpeg'] });
   await ensureDependencies();
   await build();
-  const { installer, readers } = JSON.parse(
+  const { installer, readers, kubernetes } = JSON.parse(
     await readFile(join(projectRoot, 'test/conformance/requirements.json'), 'utf8'),
   );
   const uv = await ensureInstaller(installer);
-  for (const reader of readers) await ensureReader(uv, reader);
+  for (const reader of [...readers, kubernetes]) await ensureReader(uv, reader);
 
   const work = join(ENVIRONMENTS, 'datasets');
   await rm(work, { recursive: true, force: true });
@@ -31,6 +32,7 @@ async function main() {
   await run(process.execPath, [join(projectRoot, 'dist/test/conformance/datasets.js'), work]);
   const checks = [];
   for (const reader of readers) checks.push(...(await tryReader(reader, work)));
+  checks.push(...(await tryManifests(kubernetes)));
   const failed = checks.filter((check) => !check.ok);
   say('');
   for (const { where, id, message } of failed) say(`FAILED ${where} ${id}: ${message}`);
@@ -112,6 +114,16 @@ async function tryReader({ name, formats, without = [], tools = false }, work) {
   }
   if (tools) record(name, await tryTools(name, work));
   return checks;
+}
+
+/** The chart's manifests against the strict schemas of the oldest, a common and the newest Kubernetes. */
+async function tryManifests({ name }) {
+  const manifests = join(ENVIRONMENTS, 'manifests.json');
+  await run(process.execPath, [join(projectRoot, 'dist/test/conformance/manifests.js'), manifests]);
+  const script = join(projectRoot, 'test/conformance/check_manifests.py');
+  const lines = checkLines(await allow(run(pythonOf(name), [script, manifests])));
+  for (const { ok, id, message } of lines) say(`${ok ? 'ok    ' : 'FAILED'} ${name} ${id}: ${message}`);
+  return lines.map((check) => ({ where: name, ...check }));
 }
 
 /** The output of a program, whatever its exit status: a reader that dies leaves its last words as a failed check. */

@@ -9,7 +9,9 @@ import { environment, loadConfig } from '../../src/config.ts';
 import {
   apiFaults,
   chartFolder,
+  chartToken as token,
   chartTools,
+  chartValueSets as valueSets,
   renderChart,
   type ChartTools,
   type Manifest,
@@ -37,35 +39,6 @@ function at(node: unknown, path: string): unknown {
     .split('.')
     .reduce<unknown>((value, key) => (value as Readonly<Record<string, unknown>> | undefined)?.[key], node);
 }
-
-const token = 'secret.apiToken=0123456789abcdef';
-const valueSets: Readonly<Record<string, readonly string[]>> = {
-  plain: [token, 'redis.url=redis://redis:6379'],
-  valkey: [token, 'valkey.enabled=true', 'networkPolicy.egress.enabled=true'],
-  autoscaled: [
-    'secret.existing=mine',
-    'redis.url=redis://redis:6379',
-    'autoscaling.enabled=true',
-    'spot.enabled=true',
-    'worker.scratch.storageClass=fast',
-    'image.digest=sha256:' + 'ab'.repeat(32),
-    'priorityClassName=batch',
-  ],
-  watched: [
-    'secret.existing=mine',
-    'podMonitor.enabled=true',
-    'podMonitor.labels.release=prometheus',
-    'prometheusRule.enabled=true',
-    'dashboards.enabled=true',
-    'networkPolicy.from[0].namespaceSelector.matchLabels.team=data',
-  ],
-  bare: [
-    'secret.existing=mine',
-    'podDisruptionBudget.enabled=false',
-    'networkPolicy.enabled=false',
-    'serviceAccount.create=false',
-  ],
-};
 
 /** What must hold in any rendering: names unique, selectors and references resolved, environment accepted. */
 function assertSound(t: ExecutionContext, manifests: readonly Manifest[]): void {

@@ -24,6 +24,37 @@ export type Manifest = {
   readonly [key: string]: unknown;
 };
 
+/** A token as the chart wants one. */
+export const chartToken = 'secret.apiToken=0123456789abcdef';
+/** Values that between them render every manifest, and leave out each one that can be switched off. */
+export const chartValueSets: Readonly<Record<string, readonly string[]>> = {
+  plain: [chartToken, 'redis.url=redis://redis:6379'],
+  valkey: [chartToken, 'valkey.enabled=true', 'networkPolicy.egress.enabled=true'],
+  autoscaled: [
+    'secret.existing=mine',
+    'redis.url=redis://redis:6379',
+    'autoscaling.enabled=true',
+    'spot.enabled=true',
+    'worker.scratch.storageClass=fast',
+    'image.digest=sha256:' + 'ab'.repeat(32),
+    'priorityClassName=batch',
+  ],
+  watched: [
+    'secret.existing=mine',
+    'podMonitor.enabled=true',
+    'podMonitor.labels.release=prometheus',
+    'prometheusRule.enabled=true',
+    'dashboards.enabled=true',
+    'networkPolicy.from[0].namespaceSelector.matchLabels.team=data',
+  ],
+  bare: [
+    'secret.existing=mine',
+    'podDisruptionBudget.enabled=false',
+    'networkPolicy.enabled=false',
+    'serviceAccount.create=false',
+  ],
+};
+
 /** `helm`, and the folder with the types and validators of the APIs. */
 export type ChartTools = { readonly helm: string; readonly modules: string };
 
