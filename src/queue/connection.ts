@@ -22,15 +22,13 @@ const retryStrategy = (attempt: number) => Math.min(attempt * 200, 2000);
 
 /** For workers: commands wait until Redis is back. Duplicates of it serve as blocking connections. */
 export function connectPatient(settings: RedisSettings, name: string, log: Log): Redis {
-  return watched(
-    new Redis(settings.url, {
-      connectionName: name,
-      maxRetriesPerRequest: null,
-      enableReadyCheck: true,
-      retryStrategy,
-    }),
-    log,
-  );
+  const redis = new Redis(settings.url, {
+    connectionName: name,
+    maxRetriesPerRequest: null,
+    enableReadyCheck: true,
+    retryStrategy,
+  });
+  return watched(endable(redis), log);
 }
 
 /** For producers and the API: commands fail at once while Redis is away, and soon when it hangs. */
@@ -47,6 +45,25 @@ export function connectFailFast(settings: RedisSettings, name: string, log: Log)
     }),
     log,
   );
+}
+
+/**
+ * Lets a connection, and all duplicates of it, be ended while it pauses between two attempts to connect. There ioredis
+ * only drops its timer: it stays `reconnecting` for ever, its commands never settle and `end` never comes, for which
+ * BullMQ waits when a worker closes. An attempt that is given up before it has a socket ends it as it should.
+ */
+function endable(redis: Redis): Redis {
+  const disconnect = redis.disconnect.bind(redis);
+  const duplicate = redis.duplicate.bind(redis);
+  redis.disconnect = (reconnect = false) => {
+    const pausing = redis.status === 'reconnecting';
+    disconnect(reconnect);
+    if (reconnect || !pausing) return;
+    redis.connect().catch(() => undefined);
+    disconnect();
+  };
+  redis.duplicate = ((override) => endable(duplicate(override))) as Redis['duplicate'];
+  return redis;
 }
 
 function watched(redis: Redis, log: Log): Redis {

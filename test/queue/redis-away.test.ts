@@ -64,6 +64,22 @@ test('an idle worker takes work again soon after Redis is back', async (t) => {
   t.true(performance.now() - back < 6000, `${performance.now() - back} ms`);
 });
 
+test('an idle worker ends at once while Redis is away, and when it has just come back', async (t) => {
+  const redis = await own(t);
+  const rig = await Rig.open(t, redis.url);
+  for (const back of [false, true]) {
+    const { consumer } = rig.consumer();
+    await consumer.ready();
+    await redis.kill();
+    // Long enough for the pauses between its attempts to be longer than a server takes to start.
+    await sleep(2500);
+    if (back) await redis.resume();
+    const ended = await Promise.race([consumer.drain().then(() => true), sleep(10_000, false)]);
+    t.true(ended, back ? 'Redis has just come back' : 'Redis is away');
+    if (!back) await redis.resume();
+  }
+});
+
 test('a Redis that evicts is not fit, and the report names the command that mends it', async (t) => {
   const redis = await own(t, ['--maxmemory-policy', 'allkeys-lru']);
   const client = connectFailFast({ url: redis.url }, 'test', silent);
