@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { cancelCommand, retryCommand } from './cli/control.ts';
-import { type CliContext, UsageError } from './cli/context.ts';
+import { completionCommand } from './cli/completion.ts';
+import { type CliContext, paint, printError, UsageError } from './cli/context.ts';
 import { convertCommand } from './cli/convert.ts';
 import { enqueueCommand } from './cli/enqueue.ts';
 import { inspectCommand } from './cli/inspect.ts';
 import { reportCommand } from './cli/report.ts';
+import { schemaCommand } from './cli/schema.ts';
 import { settings } from './cli/settings.ts';
 import { startCommand } from './cli/start.ts';
 import { statusCommand } from './cli/status.ts';
@@ -29,15 +31,28 @@ async function startService(): Promise<void> {
 async function main(): Promise<void> {
   const abort = new AbortController();
   const context: CliContext = { out: process.stdout, err: process.stderr, signal: abort.signal };
-  // A reader that went away (`| head`) ends the command quietly.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-    process.exit(error.code === 'EPIPE' ? 0 : FAILED),
-  );
-  const program = new Command('roboflow')
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      // A reader that went away (`| head`) ends the command quietly.
+      if (error.code === 'EPIPE') return abort.abort(new BrokenPipe('cancelled', { cause: error }));
+      if (stream === process.stdout) context.err.write(`error: cannot write the output: ${error.message}\n`);
+      process.exit(FAILED);
+    });
+  }
+  const program: Command = new Command('roboflow')
     .description('Converts robot recordings (MCAP, ROS bags) into verified LeRobot datasets.')
     .version(version)
     .showHelpAfterError('(run with --help for the options)')
-    .enablePositionalOptions();
+    .enablePositionalOptions()
+    .configureHelp({ styleTitle: (title) => paint(context.out, 'bold', title) })
+    .addHelpText(
+      'after',
+      '\nExamples:\n' +
+        '  $ roboflow inspect run.mcap --suggest > robot.yaml\n' +
+        '  $ roboflow convert run.mcap --config robot.yaml --out ./dataset\n' +
+        '  $ roboflow enqueue "s3://raw/*.mcap" --dataset arm --config robot.yaml --out s3://datasets/arm --wait\n\n' +
+        'Exit codes: 0 done, 1 failed, 2 wrong use. `roboflow help COMMAND` tells more of one.',
+    );
   const commands = [
     startCommand(startService),
     convertCommand(context),
@@ -49,8 +64,10 @@ async function main(): Promise<void> {
     inspectCommand(context),
     verifyCommand(context),
     reportCommand(context),
+    schemaCommand(context),
+    completionCommand(context, () => program),
   ];
-  for (const command of commands) program.addCommand(command);
+  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
   for (const command of [program, ...commands]) command.exitOverride();
   // The service has its own handling of signals; every other command is stopped by the first.
   program.hook('preAction', (_, action) => {
@@ -67,13 +84,17 @@ async function main(): Promise<void> {
   }
 }
 
+/** Nobody reads the output any more. */
+class BrokenPipe extends CanceledError {}
+
 function exitCodeOf(error: Error, context: CliContext): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
+  if (context.signal.reason instanceof BrokenPipe) return FAILED;
   if (error instanceof CanceledError) {
     context.err.write('interrupted\n');
     return INTERRUPTED;
   }
-  context.err.write(`error: ${error.message}\n`);
+  printError(context, error.message);
   return error instanceof UsageError ? WRONG_USE : FAILED;
 }
 

@@ -9,10 +9,10 @@ import { SetupError, projectRoot } from './steps.mjs';
 /**
  * Starts the compiled service, as `npm start` does, for a script of ours: two workers, a free port, a token and a queue
  * prefix of its own, sources and destinations in `folder`, scratch in `work`, its log in the file `log`. Resolves when it
- * is ready; `request` speaks JSON, `text` reads a page. Rejects with the end of the log when it does not come up. It is
+ * is ready; `env` is set beside; `request` speaks JSON, `text` reads a page, `token` is the API's. Rejects with the end of the log when it does not come up. It is
  * stopped by `stop()`, and soon after this process however that ends.
  */
-export async function startService({ redis, folder, work, log, logFormat, signal }) {
+export async function startService({ redis, folder, work, log, logFormat, signal, env = {} }) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const token = randomBytes(24).toString('hex');
@@ -39,6 +39,7 @@ export async function startService({ redis, folder, work, log, logFormat, signal
       SHUTDOWN_GRACE_SECONDS: '10',
       LOG_LEVEL: 'info',
       LOG_FORMAT: logFormat,
+      ...env,
     },
   });
   closeSync(output);
@@ -67,6 +68,7 @@ export async function startService({ redis, folder, work, log, logFormat, signal
   const service = {
     url,
     port,
+    token,
     log,
     request: async (method, path, body) => JSON.parse(await answer(method, path, body)),
     text: (path) => answer('GET', path),

@@ -1,3 +1,4 @@
+import { styleText } from 'node:util';
 import { InvalidArgumentError } from 'commander';
 import { InputError } from '../errors.ts';
 import { resolveLocation } from '../storage/location.ts';
@@ -21,6 +22,36 @@ export function printJson(context: CliContext, value: unknown): void {
 /** Prints lines of text. */
 export function printLines(context: CliContext, ...lines: readonly string[]): void {
   context.out.write(`${lines.join('\n')}\n`);
+}
+
+/** Says what went wrong. */
+export function printError(context: CliContext, message: string): void {
+  context.err.write(`${paint(context.err, 'red', 'error:')} ${message}\n`);
+}
+
+/** Text in a colour where the stream is a terminal that shows it and NO_COLOR is not set. */
+export function paint(stream: NodeJS.WriteStream, colour: Colour, text: string): string {
+  return stream.isTTY && stream.hasColors() ? styleText(colour, text) : text;
+}
+
+export type Colour = 'green' | 'yellow' | 'red' | 'cyan' | 'bold';
+
+const COLOURS: Readonly<Record<string, Colour>> = {
+  completed: 'green',
+  skipped: 'green',
+  partial: 'yellow',
+  cancelled: 'yellow',
+  failed: 'red',
+  planning: 'cyan',
+  converting: 'cyan',
+  finalizing: 'cyan',
+  active: 'cyan',
+};
+
+/** The state of a dataset or job in its colour. */
+export function paintState(stream: NodeJS.WriteStream, state: string, text = state): string {
+  const colour = COLOURS[state];
+  return colour === undefined ? text : paint(stream, colour, text);
 }
 
 /** Paths relative to the working directory and URLs, as URLs without trailing slash. */

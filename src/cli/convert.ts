@@ -1,16 +1,11 @@
 import { readFile } from 'node:fs/promises';
-import { Command } from 'commander';
 import { join } from 'node:path';
-import { Registry } from 'prom-client';
-import { type BatchOutcome, convertBatch } from '../conversion/batch.ts';
-import { type DatasetConfig, parseDatasetConfig } from '../conversion/config.ts';
-import type { ConversionContext } from '../conversion/types.ts';
+import { Command } from 'commander';
+import { type DatasetConfig, type DatasetConfigInput, parseDatasetConfig } from '../conversion/config.ts';
 import { InputError, toError } from '../errors.ts';
+import { convert, type ConvertedRecording } from '../library.ts';
 import { createLog } from '../log.ts';
-import { createMetrics } from '../metrics/index.ts';
-import { newRunId, recordingKey } from '../queue/jobs.ts';
-import { openStorage } from '../storage/open.ts';
-import { type CliContext, printJson, printLines, toUrl, UsageError } from './context.ts';
+import { type CliContext, printError, printJson, printLines, UsageError } from './context.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { settings, sourceSettings } from './settings.ts';
 import { humanSeconds } from './table.ts';
@@ -33,7 +28,7 @@ export function convertCommand(context: CliContext): Command {
     )
     .action(async (recordings: string[], options: Options) => {
       const config = await readDatasetConfig(options.config);
-      await convert(recordings, config, options, context);
+      await convertHere(recordings, config, options, context);
     });
 }
 
@@ -53,51 +48,34 @@ export async function readDatasetConfig(path: string): Promise<DatasetConfig> {
   }
 }
 
-async function convert(
+async function convertHere(
   recordings: readonly string[],
-  config: DatasetConfig,
+  config: DatasetConfigInput,
   options: Options,
   context: CliContext,
 ): Promise<void> {
   const environment = settings();
-  const metrics = createMetrics(new Registry());
   const bar = new ProgressBar(context.err);
-  const out = toUrl(options.out);
-  const conversion: ConversionContext = {
-    output: openStorage(out, { ...sourceSettings(), metrics: metrics.storage, role: 'destination' }),
-    sources: sourceSettings(),
+  const startedAt = performance.now();
+  const { recordings: ended, dataset } = await convert(recordings, {
+    ...sourceSettings(),
+    config,
+    out: options.out,
+    ...(options.task === undefined ? {} : { task: options.task }),
+    ...(options.dataset === undefined ? {} : { datasetId: options.dataset }),
     scratch: join(environment.SCRATCH_DIR, `convert-${process.pid}`),
     bufferMaxBytes: environment.BUFFER_MAX_BYTES,
     upload: { concurrency: environment.UPLOAD_CONCURRENCY, maxAttempts: environment.UPLOAD_MAX_ATTEMPTS },
-    metrics,
     log: createLog({ level: 'warn', format: 'pretty', destination: context.err }),
     signal: context.signal,
-  };
-  const sources = [...new Set(recordings.map(toUrl))];
-  const startedAt = performance.now();
-  const { outcomes, dataset } = await convertBatch(
-    {
-      datasetId: options.dataset ?? datasetName(out),
-      runId: newRunId(),
-      config,
-      recordings: sources.map((source) => ({
-        source,
-        key: recordingKey(source),
-        ...(options.task === undefined ? {} : { task: options.task }),
-      })),
+    onProgress: (source, { fraction, stage, frames }) =>
+      bar.show(fraction, `${stage} ${frames} frames  ${fileName(source)}`),
+    onRecording: (recording) => {
+      bar.clear();
+      report(recording, options, context);
     },
-    conversion,
-    {
-      onProgress: (source, { fraction, stage, frames }) =>
-        bar.show(fraction, `${stage} ${frames} frames  ${decodeURI(source.split('/').at(-1) ?? '')}`),
-      onOutcome: (outcome) => {
-        bar.clear();
-        report(outcome, options, context);
-      },
-    },
-  );
-  bar.clear();
-  const failed = outcomes.filter(({ state }) => state === 'failed').length;
+  }).finally(() => bar.clear());
+  const failed = ended.filter(({ state }) => state === 'failed').length;
   if (!options.json) {
     const seconds = (performance.now() - startedAt) / 1000;
     const made = dataset
@@ -105,35 +83,38 @@ async function convert(
       : `${options.out}: nothing was published`;
     printLines(
       context,
-      `${made} (${humanSeconds(seconds)})${failed > 0 ? `; ${failed} of ${outcomes.length} failed` : ''}`,
+      `${made} (${humanSeconds(seconds)})${failed > 0 ? `; ${failed} of ${ended.length} failed` : ''}`,
     );
   }
   if (failed > 0) process.exitCode = 1;
 }
 
-function report(outcome: BatchOutcome, options: Options, context: CliContext): void {
-  if (outcome.state === 'failed') {
-    context.err.write(`error: ${outcome.error.message}\n`);
+function report(recording: ConvertedRecording, options: Options, context: CliContext): void {
+  if (recording.state === 'failed') {
+    printError(context, recording.error.message);
     return;
   }
-  const { manifest } = outcome.result;
+  const { manifest } = recording;
   if (options.json) return printJson(context, manifest);
   const frames = manifest.episodes.reduce((sum, part) => sum + part.frames, 0);
   const dropped = manifest.alignment.droppedRows;
   const notes = [
-    ...(outcome.state === 'skipped' ? ['converted before'] : []),
+    ...(recording.state === 'skipped' ? ['converted before'] : []),
     ...(dropped > 0 ? [`${dropped} rows dropped`] : []),
     ...manifest.losses.map((loss) => `lost: ${loss.what}`),
   ];
   printLines(
     context,
-    `${outcome.source}: ${frames} frames${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`,
+    `${recording.source}: ${frames} frames${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`,
   );
 }
 
-/** The last part of a location as a dataset id. */
-export function datasetName(location: string): string {
-  const last = decodeURIComponent(location.split('/').at(-1) ?? '');
-  const name = last.replaceAll(/[^A-Za-z0-9._-]+/g, '-').replace(/^[^A-Za-z0-9]+/, '');
-  return name === '' ? 'dataset' : name.slice(0, 128);
+/** The last part of a URL, readable. */
+function fileName(url: string): string {
+  const name = url.split('/').at(-1) ?? '';
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
 }

@@ -16,18 +16,14 @@ export async function withProducer<T>(
 ): Promise<T> {
   const config = settings();
   const metrics = createMetrics(new Registry()).storage;
-  const check = async (location: string, roots: readonly string[], what: string) => {
-    const url = resolveLocation(location, { cwd: process.cwd() });
-    if (roots.length > 0) await assertInsideRoots(url, roots, what);
-    return url.href;
-  };
+  const check = locationChecks();
   const producer = new Producer({
     redis: { url: config.REDIS_URL },
     prefix: config.QUEUE_PREFIX,
     log: createLog({ level: 'error', format: 'pretty', destination: context.err }),
-    checkSource: (location) => check(location, config.SOURCE_ROOTS, 'source'),
-    checkPrefix: (location) => check(location, config.SOURCE_ROOTS, 'prefix'),
-    checkOutput: (location) => check(location, config.DESTINATION_ROOTS, 'output'),
+    checkSource: check.source,
+    checkPrefix: check.prefix,
+    checkOutput: check.output,
     openOutput: (url) => openStorage(url, { ...sourceSettings(), metrics, role: 'destination' }),
   });
   try {
@@ -35,6 +31,21 @@ export async function withProducer<T>(
   } finally {
     await producer.close();
   }
+}
+
+/** Locations of this environment as URLs; each throws `InputError` for one outside the roots. */
+export function locationChecks() {
+  const { SOURCE_ROOTS, DESTINATION_ROOTS } = settings();
+  const check = (roots: readonly string[], what: string) => async (location: string) => {
+    const url = resolveLocation(location, { cwd: process.cwd() });
+    if (roots.length > 0) await assertInsideRoots(url, roots, what);
+    return url.href;
+  };
+  return {
+    source: check(SOURCE_ROOTS, 'source'),
+    prefix: check(SOURCE_ROOTS, 'prefix'),
+    output: check(DESTINATION_ROOTS, 'output'),
+  };
 }
 
 /** The answer, or an `InputError` that says why it was refused. */

@@ -2,44 +2,93 @@ import { Command } from 'commander';
 import { InputError } from '../errors.ts';
 import type { Producer } from '../queue/producer.ts';
 import type { DatasetStatus, JobStatus } from '../queue/shapes.ts';
-import { type CliContext, printJson, printLines } from './context.ts';
+import { type CliContext, paintState, printJson, printLines } from './context.ts';
 import { withProducer } from './producer.ts';
+import { barLine } from './progress-bar.ts';
 import { table } from './table.ts';
-import { watchDataset } from './watch.ts';
+import { follow, watchDataset } from './watch.ts';
+
+type Options = { readonly watch?: boolean; readonly json?: boolean };
 
 /** `roboflow status [DATASET|JOB]`: what the API answers, for people or with `--json`. */
 export function statusCommand(context: CliContext): Command {
   return new Command('status')
     .description('show datasets, one dataset or one job')
     .argument('[id]', 'dataset or job')
-    .option('-w, --watch', 'follow a dataset until its run has ended')
+    .option('-w, --watch', 'draw it again in place until it has ended; with --json, a line for every change')
     .option('--json', 'machine-readable output')
     .addHelpText(
       'after',
       '\nExamples:\n  $ roboflow status\n  $ roboflow status bottles --watch\n  $ roboflow status bottles.ep_001-0f3a --json',
     )
-    .action(async (id: string | undefined, options: { watch?: boolean; json?: boolean }) => {
-      await withProducer(context, async (producer) => {
-        if (id === undefined) return showAll(producer, options.json ?? false, context);
-        if (options.watch) await watchDataset(producer, id, context);
-        const found = (await producer.dataset(id)) ?? (await producer.job(id));
-        if (!found) throw new InputError(`there is no dataset and no job with the id ${id}`);
-        if (options.json) printJson(context, found);
-        else printLines(context, ...('jobId' in found ? describeJob(found) : describeDataset(found)));
-      });
+    .action(async (id: string | undefined, options: Options) => {
+      await withProducer(context, (producer) =>
+        id === undefined ? showAll(producer, options, context) : showOne(producer, id, options, context),
+      );
     });
 }
 
-async function showAll(producer: Producer, json: boolean, context: CliContext): Promise<void> {
-  const items: DatasetStatus[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await producer.datasets({ limit: 100, cursor });
-    items.push(...page.items);
-    cursor = page.next;
-  } while (cursor !== undefined);
-  if (json) return printJson(context, { items });
-  if (items.length === 0) return printLines(context, 'no datasets');
+async function showOne(
+  producer: Producer,
+  id: string,
+  { watch, json }: Options,
+  context: CliContext,
+): Promise<void> {
+  const unknown = () => new InputError(`there is no dataset and no job with the id ${id}`);
+  const changed = json ? (value: object) => printJson(context, value) : undefined;
+  let found: DatasetStatus | JobStatus | undefined = await producer.dataset(id);
+  if (watch && found) found = await watchDataset(producer, id, context, changed);
+  else if (watch) {
+    found = await follow(
+      async (columns) => {
+        const job = await producer.job(id);
+        if (!job) throw unknown();
+        const text = `${job.state} ${job.stage} ${job.frames} frames  ${job.jobId}`;
+        return { value: job, lines: [barLine(job.progress, text, columns)], ended: job.finishedAt !== null };
+      },
+      context,
+      changed,
+    );
+  } else {
+    found ??= await producer.job(id);
+    if (!found) throw unknown();
+    changed?.(found);
+  }
+  if (!json) {
+    printLines(
+      context,
+      ...('jobId' in found ? describeJob(found, context) : describeDataset(found, context)),
+    );
+  }
+}
+
+async function showAll(producer: Producer, { watch, json }: Options, context: CliContext): Promise<void> {
+  const look = async () => {
+    const items: DatasetStatus[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await producer.datasets({ limit: 100, cursor });
+      items.push(...page.items);
+      cursor = page.next;
+    } while (cursor !== undefined);
+    return items;
+  };
+  const print = (items: DatasetStatus[]) =>
+    json ? printJson(context, { items }) : printLines(context, ...describeAll(items, context));
+  if (!watch) return print(await look());
+  // On a terminal the table is drawn in place, else every change is printed; until Ctrl+C either way.
+  await follow(
+    async () => {
+      const items = await look();
+      return { value: items, lines: json ? [] : describeAll(items), ended: false };
+    },
+    context,
+    json || !context.err.isTTY ? print : undefined,
+  );
+}
+
+function describeAll(items: readonly DatasetStatus[], context?: CliContext): string[] {
+  if (items.length === 0) return ['no datasets'];
   const rows = items.map(({ datasetId, state, episodes, frames, output }) => [
     datasetId,
     state,
@@ -48,17 +97,18 @@ async function showAll(producer: Producer, json: boolean, context: CliContext): 
     String(frames),
     output,
   ]);
-  printLines(
-    context,
-    ...table([['DATASET', 'STATE', 'DONE', 'FAILED', 'FRAMES', 'OUTPUT'], ...rows], [2, 3, 4]),
+  return table(
+    [['DATASET', 'STATE', 'DONE', 'FAILED', 'FRAMES', 'OUTPUT'], ...rows],
+    [2, 3, 4],
+    (padded, column, cell) => (context && column === 1 ? paintState(context.out, cell, padded) : padded),
   );
 }
 
-function describeDataset(dataset: DatasetStatus): string[] {
+function describeDataset(dataset: DatasetStatus, context: CliContext): string[] {
   const { episodes, failures } = dataset;
   const counts = Object.entries(episodes).filter(([state, count]) => state !== 'total' && count > 0);
   return [
-    `${dataset.datasetId}: ${dataset.state}`,
+    `${dataset.datasetId}: ${paintState(context.out, dataset.state)}`,
     `  run       ${dataset.runId}`,
     `  output    ${dataset.output}`,
     `  episodes  ${episodes.total} (${counts.map(([state, count]) => `${count} ${state}`).join(', ')})`,
@@ -70,9 +120,9 @@ function describeDataset(dataset: DatasetStatus): string[] {
   ];
 }
 
-function describeJob(job: JobStatus): string[] {
+function describeJob(job: JobStatus, context: CliContext): string[] {
   return [
-    `${job.jobId}: ${job.state}`,
+    `${job.jobId}: ${paintState(context.out, job.state)}`,
     `  source    ${job.source}`,
     `  stage     ${job.stage} (${Math.round(job.progress * 100)} %), ${job.frames} frames`,
     `  attempts  ${job.attempts}`,

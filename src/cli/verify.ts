@@ -1,10 +1,7 @@
 import { Command } from 'commander';
-import { Registry } from 'prom-client';
 import type { Check } from '../dataset/types.ts';
-import { verifyDataset } from '../dataset/verify.ts';
-import { createMetrics } from '../metrics/index.ts';
-import { openStorage } from '../storage/open.ts';
-import { type CliContext, printJson, printLines, toUrl } from './context.ts';
+import { verify } from '../library.ts';
+import { type CliContext, paint, printJson, printLines } from './context.ts';
 import { sourceSettings } from './settings.ts';
 
 /** `roboflow verify DATASET_URL`: re-reads a dataset and states every rule it keeps or breaks. */
@@ -18,20 +15,19 @@ export function verifyCommand(context: CliContext): Command {
       '\nExamples:\n  $ roboflow verify demo/dataset\n  $ roboflow verify s3://datasets/bottles --json',
     )
     .action(async (dataset: string, options: { json?: boolean }) => {
-      const metrics = createMetrics(new Registry()).storage;
-      const storage = openStorage(toUrl(dataset), { ...sourceSettings(), metrics, role: 'source' });
-      const checks = await verifyDataset(storage, { signal: context.signal });
-      const ok = checks.every((check) => check.ok);
+      const { ok, checks } = await verify(dataset, { ...sourceSettings(), signal: context.signal });
       if (options.json) printJson(context, { ok, checks });
-      else printLines(context, ...describe(dataset, checks, ok));
+      else printLines(context, ...describe(dataset, checks, ok, context));
       if (!ok) process.exitCode = 1;
     });
 }
 
-function describe(dataset: string, checks: readonly Check[], ok: boolean): string[] {
+function describe(dataset: string, checks: readonly Check[], ok: boolean, context: CliContext): string[] {
   const failed = checks.filter((check) => !check.ok).length;
+  const mark = (good: boolean) =>
+    good ? paint(context.out, 'green', 'ok    ') : paint(context.out, 'red', 'FAILED');
   return [
-    ...checks.map((check) => `${check.ok ? 'ok    ' : 'FAILED'}  ${check.id.padEnd(6)} ${check.message}`),
+    ...checks.map((check) => `${mark(check.ok)}  ${check.id.padEnd(6)} ${check.message}`),
     '',
     ok
       ? `${dataset}: all ${checks.length} checks passed`

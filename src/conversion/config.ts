@@ -37,7 +37,9 @@ const video = z.strictObject({
     .describe('auto: H.264 topics may be taken over without re-encoding where every row is one coded frame.'),
 });
 
-const fileName = text.regex(/^(?!\.)[^/\\\p{Cc}]+$/u, 'expected a file name without folders');
+const fileName = text
+  .regex(/^[^./\\][^/\\]*$/, 'expected a file name without folders')
+  .refine((name) => !/\p{Cc}/u.test(name), 'expected a file name without control characters');
 
 const split = z
   .union([
@@ -123,6 +125,9 @@ export const datasetConfig = z
 
 /** A parsed dataset config, defaults filled in. */
 export type DatasetConfig = z.output<typeof datasetConfig>;
+
+/** A dataset config as it is written. */
+export type DatasetConfigInput = z.input<typeof datasetConfig>;
 
 /**
  * The config in a text (YAML, of which JSON is a part) or in an object that was read already. Throws one `InputError`

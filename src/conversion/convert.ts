@@ -14,14 +14,14 @@ import {
   removeDeadAttempts,
   removeIfEmpty,
 } from './checkpoint.ts';
+import { identityOf } from './identity.ts';
 import { readManifest } from './manifests.ts';
-import { conversionHash, type MarksFile, readMarks } from './marks.ts';
+import { readMarks } from './marks.ts';
 import { produceEpisode } from './produce.ts';
 import { StageProgress } from './progress.ts';
-import { openSource, type OpenedSource } from './source.ts';
+import { openSource } from './source.ts';
 import type { ConversionContext, ConversionRequest, ConversionResult } from './types.ts';
 import { openUploads } from './uploads.ts';
-import { version } from './version.ts';
 
 /**
  * Converts one recording and publishes it: plan, convert, verify, upload, manifest last. Finds its own earlier work:
@@ -50,11 +50,11 @@ export async function convertEpisode(
       const source = await openSource(request.source, context, request.config.recover, spool);
       release(() => source.close());
       const marks = await readMarks(request, context);
-      const identity = identityOf(request, source, marks);
+      const matches = identityOf(request, source, marks);
       const published = await readManifest(context.output, request.key, signal);
-      if (published && identity.matches(published)) return skipped(published);
+      if (published && matches(published)) return skipped(published);
 
-      const adopted = await adoptCheckpoint(context.scratch, identity.matches);
+      const adopted = await adoptCheckpoint(context.scratch, matches);
       const folder = adopted?.folder ?? (await createAttempt(context.scratch));
       let interrupted = false;
       release(() => leaveScratch(context.scratch, folder, interrupted));
@@ -68,7 +68,7 @@ export async function convertEpisode(
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
       } catch (thrown) {
         const again = willComeBack(thrown, context.retryFollows ?? false);
-        const elsewhere = await isPublished(request, context, identity.matches);
+        const elsewhere = await isPublished(request, context, matches);
         interrupted = again && !elsewhere;
         const nobodys = !again && !elsewhere && published === undefined && !isLockLost(thrown);
         if (nobodys) await withdraw(checkpoint, context);
@@ -79,18 +79,6 @@ export async function convertEpisode(
     progress.end();
     metrics.conversion.activeConversions.dec();
   }
-}
-
-/** What makes two conversions of a recording the same. */
-function identityOf(request: ConversionRequest, source: OpenedSource, marks: MarksFile | undefined) {
-  const hash = conversionHash(request, marks);
-  const matches = (manifest: EpisodeManifest) =>
-    manifest.configHash === hash &&
-    manifest.slot === request.slot &&
-    manifest.source.etag === source.info.etag &&
-    manifest.source.size === source.info.size &&
-    manifest.converter.version === version;
-  return { matches };
 }
 
 function skipped(manifest: EpisodeManifest): ConversionResult {

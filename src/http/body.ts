@@ -1,4 +1,5 @@
 import type { Context } from 'koa';
+import { type ParseError, parse as findFaults } from 'jsonc-parser';
 import type { z } from 'zod';
 import { toError } from '../errors.ts';
 import { faultsOf, Problem } from './problem.ts';
@@ -76,9 +77,21 @@ async function readJson(ctx: Context, limit: number): Promise<unknown> {
   try {
     return JSON.parse(text) as unknown;
   } catch (thrown) {
-    const error = toError(thrown);
-    throw new Problem(400, `expected a JSON body: ${error.message.slice(0, 200)}`, { cause: error });
+    throw new Problem(400, `expected a JSON body: ${faultIn(text)}`, { cause: toError(thrown) });
   }
+}
+
+/** What is wrong with a text that is no JSON, and where; the runtime does not always tell. */
+function faultIn(text: string): string {
+  if (text.trim() === '') return 'it is empty';
+  const faults: ParseError[] = [];
+  findFaults(text, faults, { disallowComments: true });
+  const offset = faults[0]?.offset ?? 0;
+  const before = text.slice(0, offset);
+  const line = before.split('\n').length;
+  const column = offset - before.lastIndexOf('\n');
+  const found = text.slice(offset, offset + 20);
+  return `line ${line}, column ${column}: unexpected ${found === '' ? 'end' : JSON.stringify(found)}`;
 }
 
 /** The connection is closed with the answer, as the rest of the body is not read. */

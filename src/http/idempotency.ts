@@ -15,9 +15,9 @@ export async function once<T extends object>(
   input: unknown,
   work: () => Promise<T | Refusal>,
 ): Promise<T> {
-  const key = ctx.get('Idempotency-Key');
-  if (key === '') return accepted(await work());
-  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+  const key = ctx.headers['idempotency-key'];
+  if (key === undefined) return accepted(await work());
+  if (typeof key !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(key)) {
     throw new Problem(400, 'expected an Idempotency-Key of 1 to 255 visible ASCII characters');
   }
   const done = await producer.once({ scope: `${ctx.method} ${ctx.path}`, key, input }, work);

@@ -1,6 +1,8 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { InputError } from '../errors.ts';
+import { Problem, titleOf } from './problem.ts';
 
 /** A server that answers. */
 export type Listening = {
@@ -21,6 +23,7 @@ export async function listen(
   server.requestTimeout = 60_000;
   // longer than the idle timeout of usual load balancers (60 s), which would else see resets
   server.keepAliveTimeout = 65_000;
+  server.on('clientError', refuseBroken);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => {
       reject(new InputError(`cannot listen on ${address.host}:${address.port}: ${cause.message}`, { cause }));
@@ -29,6 +32,25 @@ export async function listen(
   });
   const { port } = server.address() as AddressInfo;
   return { server, port, close: (options) => closeServer(server, options?.graceMs ?? 5000) };
+}
+
+/** What never became a request is a problem like any other refusal. */
+function refuseBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const problem =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? new Problem(431, 'expected request headers of at most 16 KiB')
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? new Problem(408, 'expected the whole request within its time')
+        : new Problem(400, 'expected an HTTP/1.1 request');
+  const body = JSON.stringify(problem.toBody());
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${titleOf(problem.status)}\r\nContent-Type: application/problem+json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
 }
 
 async function closeServer(server: Server, graceMs: number): Promise<void> {

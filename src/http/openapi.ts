@@ -1,6 +1,6 @@
 import Router from '@koa/router';
 import { z } from 'zod';
-import { datasetEventSchema, jobEventSchema, progressEventSchema } from '../queue/events.ts';
+import { datasetEventSchema, EVENT_ID, jobEventSchema, progressEventSchema } from '../queue/events.ts';
 import {
   appendRequestSchema,
   configDescription,
@@ -12,6 +12,7 @@ import {
 import { datasetShape, jobShape } from '../queue/shapes.ts';
 import { watchRequestSchema, watchShape } from '../queue/watches.ts';
 import { datasetPage, datasetQuery } from './datasets.ts';
+import { eventQuery } from './events.ts';
 import { jobChangedSchema, jobPage, jobQuery } from './jobs.ts';
 import { problemBody } from './problem.ts';
 import { scalingShape } from './scaling.ts';
@@ -55,6 +56,57 @@ const schemas = {
 } as const;
 
 const INPUTS: ReadonlySet<string> = new Set(['Enqueue', 'Append', 'WatchRequest']);
+
+const exampleConfig = {
+  fps: 30,
+  features: {
+    'observation.state': { topic: '/joint_states', field: 'position', names: 'all' },
+    action: { topic: '/joint_commands', field: 'position', names: 'all' },
+  },
+};
+const recordings = [{ source: 'file:///data/run-1.mcap', task: 'Carry the ball.' }];
+const output = 'file:///datasets/joints';
+
+/** A body of each kind, as people begin with. */
+const examples: Readonly<Record<string, object>> = {
+  Enqueue: { datasetId: 'joints', output, config: exampleConfig, recordings },
+  Append: { recordings },
+  WatchRequest: { datasetId: 'joints', output, config: exampleConfig, prefix: 'file:///data/' },
+};
+
+/** Operations that go on with what an answer names: their parameter `id` is at `id` of it. */
+const links: Readonly<Record<string, { readonly id: string; readonly to: readonly string[] }>> = {
+  Enqueued: {
+    id: '$response.body#/datasetId',
+    to: [
+      'get_datasets_id',
+      'get_datasets_id_events',
+      'post_datasets_id_episodes',
+      'post_datasets_id_cancel',
+      'post_datasets_id_retry',
+    ],
+  },
+  JobPage: {
+    id: '$response.body#/items/0/jobId',
+    to: ['get_jobs_id', 'post_jobs_id_cancel', 'post_jobs_id_retry'],
+  },
+  Watch: { id: '$response.body#/watchId', to: ['delete_watches_id'] },
+};
+
+/** An event of the stream; what `data` holds is told by `event`. */
+const eventSchema = {
+  type: 'object',
+  properties: {
+    id: { type: 'string', pattern: EVENT_ID.source },
+    event: { enum: ['job', 'dataset', 'progress'] },
+    data: {
+      type: 'string',
+      contentMediaType: 'application/json',
+      contentSchema: { anyOf: ['JobEvent', 'DatasetEvent', 'ProgressEvent'].map(ref) },
+    },
+  },
+  required: ['event', 'data'],
+};
 
 const change = { method: 'post', status: 202 } as const;
 const look = { method: 'get', status: 200 } as const;
@@ -104,6 +156,7 @@ const operations: readonly Operation[] = [
     ...look,
     path: '/v1/datasets/{id}/events',
     summary: 'Server-sent events: `job` (JobEvent), `dataset` (DatasetEvent), `progress` (ProgressEvent)',
+    query: eventQuery,
     answer: '',
     mediaType: 'text/event-stream',
     problems: [400, 404],
@@ -193,27 +246,39 @@ export function describeApi(version: string): object {
 
 function describe(operation: Operation): object {
   const { summary, body, status, answer, mediaType = 'application/json', open, problems } = operation;
-  const content =
-    answer === ''
-      ? { [mediaType]: { schema: { type: 'string' } } }
-      : { [mediaType]: { schema: ref(answer) } };
-  const refusals = open ? problems : [...problems, 401, 403];
+  const plain = mediaType === 'text/event-stream' ? eventSchema : { type: 'string' };
+  const content = { [mediaType]: { schema: answer === '' ? plain : ref(answer) } };
+  const refusals = open ? problems : [...problems, 401, 403, 429];
   return {
     operationId: idOf(operation),
     summary,
     ...(open ? { security: [] } : {}),
     parameters: parametersOf(operation),
     ...(body
-      ? { requestBody: { required: true, content: { 'application/json': { schema: ref(body) } } } }
+      ? {
+          requestBody: {
+            required: true,
+            content: { 'application/json': { schema: ref(body), example: examples[body] } },
+          },
+        }
       : {}),
     responses: {
       [status]:
         status === 204
           ? { description: 'Done' }
-          : { description: status === 202 ? 'Accepted' : 'OK', content },
+          : { description: status === 202 ? 'Accepted' : 'OK', content, ...linksOf(answer) },
       ...Object.fromEntries(refusals.toSorted((a, b) => a - b).map((code) => [code, problem(code)])),
       503: open && answer !== '' ? { description: 'No', content } : problem(503),
     },
+  };
+}
+
+function linksOf(answer: string): object {
+  const link = links[answer];
+  if (!link) return {};
+  const parameters = { id: link.id };
+  return {
+    links: Object.fromEntries(link.to.map((operationId) => [operationId, { operationId, parameters }])),
   };
 }
 
@@ -241,7 +306,7 @@ function parametersOf({ path, method, query, open, mediaType }: Operation): obje
       schema,
     })),
     ...(method === 'post' && !open ? [header('Idempotency-Key', '^[\\x21-\\x7e]{1,255}$')] : []),
-    ...(mediaType === 'text/event-stream' ? [header('Last-Event-ID', '^\\d{1,16}-\\d{1,16}$')] : []),
+    ...(mediaType === 'text/event-stream' ? [header('Last-Event-ID', EVENT_ID.source)] : []),
   ];
 }
 

@@ -31,6 +31,7 @@ const TITLES: Readonly<Record<number, string>> = {
   422: 'Invalid request',
   428: 'Precondition required',
   429: 'Too many requests',
+  431: 'Request headers too large',
   500: 'Internal error',
   501: 'Not implemented',
   503: 'Unavailable',

@@ -1,0 +1,189 @@
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Registry } from 'prom-client';
+import { type BatchOutcome, convertBatch } from './conversion/batch.ts';
+import { removeIfEmpty } from './conversion/checkpoint.ts';
+import { type DatasetConfigInput, parseDatasetConfig } from './conversion/config.ts';
+import { type Inspection, inspectRecording } from './conversion/inspect.ts';
+import { openSource } from './conversion/source.ts';
+import type { FinalizeResult, Log, Progress } from './conversion/types.ts';
+import type { Check, EpisodeManifest } from './dataset/types.ts';
+import { verifyDataset } from './dataset/verify.ts';
+import { InputError } from './errors.ts';
+import { createMetrics } from './metrics/index.ts';
+import { datasetIdSchema, newRunId, recordingKey } from './queue/jobs.ts';
+import { withReleasers } from './releasers.ts';
+import { resolveLocation } from './storage/location.ts';
+import { openStorage } from './storage/open.ts';
+import type { S3Settings } from './storage/types.ts';
+
+/**
+ * The package as a library: conversions in the calling process, without Redis, HTTP or environment variables.
+ *
+ *     import { convert, inspect, verify } from 'roboflow-worker';
+ */
+
+export { CanceledError, EncodeError, InputError, StorageError } from './errors.ts';
+export type { Check, DatasetConfigInput, EpisodeManifest, Inspection, Progress, S3Settings };
+
+/** What every function takes. Paths are relative to the working directory; URLs are `file:` or `s3:`. */
+export type AccessOptions = {
+  /** How buckets are reached; what is left out comes from the AWS SDK's own chain. */
+  readonly s3?: S3Settings;
+  /** Stops the work, which then rejects with a `CanceledError`. */
+  readonly signal?: AbortSignal;
+};
+
+export type ConvertOptions = AccessOptions & {
+  /** The dataset config: an object, or the text of a YAML or JSON file. */
+  readonly config: DatasetConfigInput | string;
+  /** Folder or URL of the dataset; recordings are added to one that is there. */
+  readonly out: string;
+  /** Task of these recordings; wins over the config's. */
+  readonly task?: string;
+  /** Name of the dataset; default: the last part of `out`. */
+  readonly datasetId?: string;
+  /** Folder for files on their way; default: one of its own below the system's temporary folder. */
+  readonly scratch?: string;
+  /** Bound of decoded data in memory, bytes; default 256 MiB. */
+  readonly bufferMaxBytes?: number;
+  /** Default: 4 files at the same time, 5 tries each. */
+  readonly upload?: { readonly concurrency: number; readonly maxAttempts: number };
+  /** A pino-like logger; default: silence. */
+  readonly log?: Log;
+  /** Told how each recording goes on, a few times a second. */
+  readonly onProgress?: (source: string, progress: Progress) => void;
+  /** Told how each recording ended, at once. */
+  readonly onRecording?: (recording: ConvertedRecording) => void;
+};
+
+/**
+ * How one recording ended: `completed`, or `skipped` because the same content had been converted under the same config,
+ * with the manifest of its episodes; or `failed` with the reason.
+ */
+export type ConvertedRecording =
+  | {
+      readonly state: 'completed' | 'skipped';
+      readonly source: string;
+      readonly manifest: EpisodeManifest;
+    }
+  | { readonly state: 'failed'; readonly source: string; readonly error: Error };
+
+export type ConvertResult = {
+  /** Absolute URL of the dataset. */
+  readonly out: string;
+  /** In the order given. */
+  readonly recordings: readonly ConvertedRecording[];
+  /** The dataset as published; undefined when nothing was (all failed, or one did under `publish: complete`). */
+  readonly dataset: FinalizeResult | undefined;
+};
+
+/**
+ * Converts recordings (files, rosbag2 folders or URLs) into a dataset and publishes it, as the service does. A recording
+ * that fails is a result, not a rejection. Rejects with an `InputError` for a wrong config or location.
+ */
+export async function convert(
+  recordings: string | readonly string[],
+  options: ConvertOptions,
+): Promise<ConvertResult> {
+  const sources = [...new Set([recordings].flat().map(toUrl))];
+  if (sources.length === 0) throw new InputError('expected at least one recording, found none');
+  const config = parseDatasetConfig(options.config);
+  const out = toUrl(options.out);
+  const datasetId = options.datasetId ?? datasetNameOf(out);
+  const named = datasetIdSchema.safeParse(datasetId);
+  if (!named.success)
+    throw new InputError(`datasetId ${JSON.stringify(datasetId)}: ${named.error.issues[0]?.message}`);
+  const metrics = createMetrics(new Registry());
+  const runId = newRunId();
+  const scratch = options.scratch ?? join(tmpdir(), `roboflow-convert-${process.pid}-${runId}`);
+  const { onProgress, onRecording, task } = options;
+  return withReleasers(async (release) => {
+    release(() =>
+      options.scratch === undefined ? rm(scratch, { recursive: true, force: true }) : removeIfEmpty(scratch),
+    );
+    const { outcomes, dataset } = await convertBatch(
+      {
+        datasetId,
+        runId,
+        config,
+        recordings: sources.map((source) => ({
+          source,
+          key: recordingKey(source),
+          ...(task === undefined ? {} : { task }),
+        })),
+      },
+      {
+        output: openStorage(out, { ...access(options), metrics: metrics.storage, role: 'destination' }),
+        sources: access(options),
+        scratch,
+        bufferMaxBytes: options.bufferMaxBytes ?? 256 * 1024 * 1024,
+        upload: options.upload ?? { concurrency: 4, maxAttempts: 5 },
+        metrics,
+        log: options.log ?? silence,
+        signal: signalOf(options),
+      },
+      {
+        ...(onProgress ? { onProgress } : {}),
+        ...(onRecording ? { onOutcome: (outcome) => onRecording(converted(outcome)) } : {}),
+      },
+    );
+    return { out, recordings: outcomes.map(converted), dataset };
+  });
+}
+
+/** Describes what a recording holds, topic by topic. Reads all of it once. */
+export async function inspect(recording: string, options: AccessOptions = {}): Promise<Inspection> {
+  const signal = signalOf(options);
+  return withReleasers(async (release) => {
+    const metrics = createMetrics(new Registry());
+    const source = await openSource(toUrl(recording), { metrics, signal, sources: access(options) }, true);
+    release(() => source.close());
+    return (await inspectRecording(source, signal)).inspection;
+  });
+}
+
+/** Re-reads a published dataset and states every rule of its format, kept or broken; `ok` when all are kept. */
+export async function verify(
+  dataset: string,
+  options: AccessOptions = {},
+): Promise<{ readonly ok: boolean; readonly checks: readonly Check[] }> {
+  const metrics = createMetrics(new Registry()).storage;
+  const storage = openStorage(toUrl(dataset), { ...access(options), metrics, role: 'source' });
+  const checks = await verifyDataset(storage, { signal: signalOf(options) });
+  return { ok: checks.every((check) => check.ok), checks };
+}
+
+/** The last part of a location as an id. */
+function datasetNameOf(location: string): string {
+  const last = decodeURIComponent(location.split('/').at(-1) ?? '');
+  const name = last.replaceAll(/[^A-Za-z0-9._-]+/g, '-').replace(/^[^A-Za-z0-9]+/, '');
+  return name === '' ? 'dataset' : name.slice(0, 128);
+}
+
+function converted(outcome: BatchOutcome): ConvertedRecording {
+  const { source } = outcome;
+  if (outcome.state === 'failed') return { state: 'failed', source, error: outcome.error };
+  return { state: outcome.state, source, manifest: outcome.result.manifest };
+}
+
+function toUrl(location: string): string {
+  return resolveLocation(location, { cwd: process.cwd() }).href.replace(/(?<!\/)\/$/, '');
+}
+
+function access({ s3 }: AccessOptions): { s3?: S3Settings } {
+  return s3 === undefined ? {} : { s3 };
+}
+
+function signalOf({ signal }: AccessOptions): AbortSignal {
+  return signal ?? new AbortController().signal;
+}
+
+const silence: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  child: () => silence,
+};
