@@ -1,19 +1,15 @@
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { manifestPath } from '../dataset/layout.ts';
-import { serializeManifest } from '../dataset/manifest.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError, StorageError, throwIfAborted } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
-import type { UploadStats } from '../storage/types.ts';
 import {
   adoptCheckpoint,
-  type Checkpoint,
   createAttempt,
   releaseAttempt,
   removeDeadAttempts,
   removeIfEmpty,
 } from './checkpoint.ts';
+import { EpisodeUploads } from './episode-uploads.ts';
 import { identityOf } from './identity.ts';
 import { readManifest } from './manifests.ts';
 import { readMarks } from './marks.ts';
@@ -21,12 +17,12 @@ import { produceEpisode } from './produce.ts';
 import { StageProgress } from './progress.ts';
 import { openSource } from './source.ts';
 import type { ConversionContext, ConversionRequest, ConversionResult } from './types.ts';
-import { openUploads } from './uploads.ts';
 
 /**
- * Converts one recording and publishes it: plan, convert, verify, upload, manifest last. Finds its own earlier work:
- * a manifest of the same content, config and version means there is nothing to do (`skipped`), a checkpoint of an
- * interrupted upload means only the upload is left. Nothing is visible in the dataset before the manifest.
+ * Converts one recording and publishes it: plan, convert, verify, upload, manifest last; a file that is complete is sent
+ * while others are still written. Finds its own earlier work: a manifest of the same content, config and version means
+ * there is nothing to do (`skipped`), a checkpoint of an interrupted upload means only the upload is left. Nothing counts
+ * in the dataset before the manifest.
  *
  * Throws `InputError` (the recording or the config is at fault), `StorageError`, `EncodeError`, or `CanceledError`
  * when the signal stopped it.
@@ -56,22 +52,33 @@ export async function convertEpisode(
 
       const adopted = await adoptCheckpoint(context.scratch, matches);
       const folder = adopted?.folder ?? (await createAttempt(context.scratch));
-      let interrupted = false;
+      let [verified, interrupted] = [false, false];
       release(() => leaveScratch(context.scratch, folder, interrupted));
-      const checkpoint =
-        adopted?.checkpoint ?? (await produceEpisode(request, context, source, marks, folder, progress));
+      const uploads = new EpisodeUploads(context, progress);
+      release(() => uploads.close());
+      // files of the same names that an older manifest vouches for stay until the new ones are verified
+      const early = published === undefined ? uploads : undefined;
       try {
-        const upload = await publish(request, context, checkpoint, folder, progress);
+        const checkpoint =
+          adopted?.checkpoint ??
+          (await produceEpisode(request, context, source, marks, folder, progress, (file) =>
+            early?.add(file),
+          ));
+        verified = true;
+        const upload = await uploads.publish(checkpoint, folder);
         await removeDeadAttempts(context.scratch);
         metrics.conversion.countAlignment(checkpoint.manifest.alignment);
         metrics.conversion.recordingSeconds.inc(secondsOf(checkpoint.manifest));
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
       } catch (thrown) {
         const again = willComeBack(thrown, context.retryFollows ?? false);
-        const elsewhere = await isPublished(request, context, matches);
-        interrupted = again && !elsewhere;
-        const nobodys = !again && !elsewhere && published === undefined && !isLockLost(thrown);
-        if (nobodys) await withdraw(checkpoint, context);
+        await uploads.close(again);
+        const elsewhere = uploads.keys.size > 0 && (await isPublished(request, context, matches));
+        interrupted = verified && again && !elsewhere;
+        // what was sent of files that turned out wrong is of no use to the next attempt
+        const wanted = again && (verified || thrown instanceof CanceledError);
+        const nobodys = !wanted && !elsewhere && published === undefined && !isLockLost(thrown);
+        if (nobodys) await uploads.withdraw();
         throw thrown;
       }
     });
@@ -83,45 +90,6 @@ export async function convertEpisode(
 
 function skipped(manifest: EpisodeManifest): ConversionResult {
   return { outcome: 'skipped', manifest, upload: { files: 0, bytes: 0, retries: 0, seconds: 0, reused: 0 } };
-}
-
-/** Sends the verified files and then the manifest, the one write that makes the episode exist. */
-async function publish(
-  request: ConversionRequest,
-  context: ConversionContext,
-  checkpoint: Checkpoint,
-  folder: string,
-  progress: StageProgress,
-): Promise<UploadStats> {
-  progress.enter('upload');
-  const total = checkpoint.manifest.files.reduce((sum, file) => sum + file.bytes, 0);
-  const sent = new Map<string, number>();
-  const coordinator = openUploads(context, ({ key, bytes }) => {
-    sent.set(key, bytes);
-    if (total > 0) progress.within(Math.min(1, sum(sent.values()) / total));
-  });
-  return withReleasers(async (release) => {
-    release(() => coordinator.close());
-    for (const file of checkpoint.manifest.files) {
-      const local = checkpoint.files[file.path];
-      if (local === undefined) throw new Error(`the checkpoint does not say where ${file.path} lies`);
-      void coordinator.add({ key: file.path, type: file.type, body: { path: join(folder, local) } });
-    }
-    const bytes = serializeManifest(checkpoint.manifest);
-    await coordinator.publish({ key: manifestPath(request.key), type: 'meta', body: { bytes } });
-    return coordinator.stats();
-  });
-}
-
-/** Takes back the files of an episode that will never have a manifest; what cannot be removed is nobody's but harmless. */
-async function withdraw({ manifest }: Checkpoint, { output, log }: ConversionContext): Promise<void> {
-  for (const { path } of manifest.files) {
-    try {
-      await output.remove(path);
-    } catch (thrown) {
-      log.warn({ path, err: thrown }, 'a file of a failed episode could not be removed');
-    }
-  }
 }
 
 /** Recorded time that became rows. */

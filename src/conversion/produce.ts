@@ -8,6 +8,7 @@ import { FrameAligner } from '../frame/aligner.ts';
 import type { AlignedFrame, AlignmentReport, EpisodeSpan } from '../frame/types.ts';
 import { withReleasers } from '../releasers.ts';
 import { findIntrinsics, type IntrinsicsFound } from './camera-info.ts';
+import type { FileType } from '../storage/types.ts';
 import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
 import { conversionHash, type MarksFile } from './marks.ts';
 import { type ConversionPlan, planConversion } from './plan.ts';
@@ -19,7 +20,17 @@ import type { OpenedSource } from './source.ts';
 import type { ConversionContext, ConversionRequest } from './types.ts';
 import { version } from './version.ts';
 
-/** Plan, convert and verify into the attempt's folder; ends with a checkpoint. */
+/** A file of the attempt's folder that will not change any more, and its key in the dataset. */
+export type ClosedFile = {
+  readonly key: string;
+  readonly type: FileType;
+  readonly localPath: string;
+};
+
+/**
+ * Plan, convert and verify into the attempt's folder; ends with a checkpoint. `onFile` is told of every file that will
+ * not change any more, with its place in the dataset, before it is known whether all of them hold together.
+ */
 export async function produceEpisode(
   request: ConversionRequest,
   context: ConversionContext,
@@ -27,6 +38,7 @@ export async function produceEpisode(
   marks: MarksFile | undefined,
   folder: string,
   progress: StageProgress,
+  onFile?: (file: ClosedFile) => void,
 ): Promise<Checkpoint> {
   const { config } = request;
   const { signal, metrics } = context;
@@ -52,6 +64,8 @@ export async function produceEpisode(
       signal,
       metrics: metrics.video,
       onBuffered: (bytes) => held.set('writer', bytes),
+      onFile: (file) =>
+        onFile?.({ key: publishedPath(file, request), type: file.type, localPath: file.localPath }),
     });
     release(() => writer.abort());
     const aligner = new FrameAligner(plan.mapping, extent, config, spans);

@@ -1,5 +1,5 @@
 import type { Picture } from '../frame/types.ts';
-import type { CameraTrack, FinishedCamera } from './camera-track.ts';
+import type { CameraTrack, FinishedCamera, FinishedVideo } from './camera-track.ts';
 import type { EncoderOptions } from './video.ts';
 import { VideoTrack } from './video-track.ts';
 
@@ -8,6 +8,7 @@ type Finished = { readonly first: number; readonly camera: FinishedCamera };
 /** A colour camera with a video of its own for every episode, one encoder after the other. */
 export class EpisodeVideos implements CameraTrack {
   readonly #options: EncoderOptions;
+  readonly #onVideo: (video: FinishedVideo) => void;
   readonly #finished: Finished[] = [];
   #track: VideoTrack | undefined;
   #first = 0;
@@ -15,8 +16,10 @@ export class EpisodeVideos implements CameraTrack {
   /** The end of the episode before: its encoder finishes before the next one starts. */
   #ending: Promise<void> = Promise.resolve();
 
-  constructor(options: EncoderOptions) {
+  /** `onVideo` is told of every video as soon as it is complete. */
+  constructor(options: EncoderOptions, onVideo: (video: FinishedVideo) => void) {
     this.#options = options;
+    this.#onVideo = onVideo;
     this.#track = this.#create(0);
   }
 
@@ -36,9 +39,7 @@ export class EpisodeVideos implements CameraTrack {
   async finish(): Promise<FinishedCamera> {
     await this.#ending;
     return {
-      videos: this.#finished.flatMap(({ camera }, episode) =>
-        camera.videos.map((video) => ({ ...video, episode })),
-      ),
+      videos: this.#finished.flatMap(({ camera }, episode) => numbered(camera, episode)),
       repeated: this.#finished.reduce((sum, { camera }) => sum + camera.repeated, 0),
       statsOf: ({ first, frames }) => {
         const own = this.#finished.find((each) => each.first === first);
@@ -57,7 +58,8 @@ export class EpisodeVideos implements CameraTrack {
     const track = this.#track;
     if (!track) return;
     const camera = await track.finish();
-    this.#finished.push({ first: this.#first, camera });
+    const episode = this.#finished.push({ first: this.#first, camera }) - 1;
+    for (const video of numbered(camera, episode)) this.#onVideo(video);
     this.#first = this.#frames;
     this.#track = undefined;
   }
@@ -66,4 +68,8 @@ export class EpisodeVideos implements CameraTrack {
     const path = this.#options.path.replace(/\.mp4$/, `-${episode}.mp4`);
     return new VideoTrack({ ...this.#options, path });
   }
+}
+
+function numbered(camera: FinishedCamera, episode: number): FinishedVideo[] {
+  return camera.videos.map((video) => ({ ...video, episode }));
 }

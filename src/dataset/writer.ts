@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { asCanceled, InputError, throwIfAborted } from '../errors.ts';
 import type { AlignedFrame, Feature } from '../frame/types.ts';
 import type { VideoMetrics } from '../metrics/video.ts';
-import type { CameraTrack, FinishedCamera } from './camera-track.ts';
+import type { CameraTrack, FinishedCamera, FinishedVideo } from './camera-track.ts';
 import { isCamera } from './columns.ts';
 import { DepthImages } from './depth-images.ts';
 import { DEPTH_VIDEO, DepthTrack } from './depth-track.ts';
@@ -42,6 +42,8 @@ export type DatasetWriterOptions = {
   readonly ffmpeg?: string;
   /** Told the bytes now waiting for the encoders whenever their number changes. */
   readonly onBuffered?: (bytes: number) => void;
+  /** Told of every file once it is complete and will not change any more, which may be long before `finish` ends. */
+  readonly onFile?: ((file: WrittenFile) => void) | undefined;
 };
 
 type Episode = {
@@ -64,6 +66,8 @@ export class DatasetWriter {
   readonly #cameras = new Map<string, CameraTrack>();
   readonly #tasks: string[] = [];
   readonly #episodes: Episode[] = [];
+  /** Complete files by path, as soon as they are hashed. */
+  readonly #closed = new Map<string, Promise<WrittenFile>>();
   #episodeTasks = new Set<string>();
   #buffered = 0;
   #state: 'open' | 'finished' | 'aborted' = 'open';
@@ -137,32 +141,24 @@ export class DatasetWriter {
     const { video, ffmpeg, features } = this.#options;
     const finished = new Map<string, FinishedCamera>();
     const [tableStats] = await Promise.all([
-      this.#table.finish(),
-      ...[...this.#cameras].map(async ([key, camera]) => finished.set(key, await camera.finish())),
+      this.#table.finish().then(async (stats) => {
+        await this.#closeTable();
+        return stats;
+      }),
+      ...[...this.#cameras].map(async ([key, camera]) => {
+        const done = await camera.finish();
+        finished.set(key, done);
+        await Promise.all(done.videos.map((video) => this.#closeVideo(key, video)));
+      }),
     ]);
     this.#state = 'finished';
-    const files: WrittenFile[] = [
-      {
-        localPath: this.#tablePath,
-        type: 'parquet',
-        frames: this.#table.rows,
-        ...(await hashFile(this.#tablePath)),
-      },
-    ];
     const videos = features.flatMap(({ key }) =>
       (finished.get(key)?.videos ?? []).map((video) => ({ key, ...video })),
     );
-    for (const { key, path, frames, episode } of videos) {
-      const place = episode === undefined ? {} : { episode };
-      files.push({
-        localPath: path,
-        type: 'video',
-        feature: key,
-        ...place,
-        frames,
-        ...(await hashFile(path)),
-      });
-    }
+    const files = [
+      await this.#closeTable(),
+      ...(await Promise.all(videos.map(({ key, ...video }) => this.#closeVideo(key, video)))),
+    ];
     const parts = this.#episodes.map((episode, i) => episodePart(episode, features, tableStats[i], finished));
     const repeated = [...finished].flatMap(([key, camera]) =>
       camera.repeated > 0 ? [[key, camera.repeated]] : [],
@@ -183,6 +179,29 @@ export class DatasetWriter {
     this.#state = 'aborted';
     await Promise.all([...this.#cameras.values()].map((camera) => camera.abort()));
     await this.#table.abort();
+  }
+
+  #closeTable(): Promise<WrittenFile> {
+    return this.#close({ localPath: this.#tablePath, type: 'parquet', frames: this.#table.rows });
+  }
+
+  #closeVideo(feature: string, { path, frames, episode }: FinishedVideo): Promise<WrittenFile> {
+    const place = episode === undefined ? {} : { episode };
+    return this.#close({ localPath: path, type: 'video', feature, ...place, frames });
+  }
+
+  /** Hashes a complete file and tells of it, once. */
+  #close(file: Omit<WrittenFile, 'bytes' | 'sha256'>): Promise<WrittenFile> {
+    const known = this.#closed.get(file.localPath);
+    if (known) return known;
+    const closed = hashFile(file.localPath).then((hash) => {
+      const written = { ...file, ...hash };
+      this.#options.onFile?.(written);
+      return written;
+    });
+    closed.catch(() => {}); // thrown by `finish`
+    this.#closed.set(file.localPath, closed);
+    return closed;
   }
 
   #createCamera(feature: Feature, path: string): CameraTrack {
@@ -208,7 +227,8 @@ export class DatasetWriter {
       onQueued,
     };
     if (feature.camera?.depthUnit !== undefined) return new DepthTrack(encoder);
-    return this.#options.format === 'v2.1' ? new EpisodeVideos(encoder) : new VideoTrack(encoder);
+    if (this.#options.format !== 'v2.1') return new VideoTrack(encoder);
+    return new EpisodeVideos(encoder, (video) => void this.#closeVideo(feature.key, video));
   }
 
   #use(): void {

@@ -96,10 +96,13 @@ export class UploadCoordinator {
     };
   }
 
-  /** Stops what is still in flight and waits until nothing is. Harmless after success, and twice. */
-  async close(): Promise<void> {
+  /**
+   * Stops what is still in flight and waits until nothing is; what is half sent stays for the next attempt, or goes when
+   * there will be none (`cancelled`). Harmless after success, and twice.
+   */
+  async close(reason: 'shutdown' | 'cancelled' = 'shutdown'): Promise<void> {
     this.#state = 'closed';
-    if (this.#inFlight.size > 0) this.#abort.abort(new CanceledError('shutdown')); // what is half sent stays for the next attempt
+    if (this.#inFlight.size > 0) this.#abort.abort(new CanceledError(reason));
     await Promise.all(this.#outcomes);
   }
 

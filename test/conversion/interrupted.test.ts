@@ -4,7 +4,8 @@ import test, { type ExecutionContext } from 'ava';
 import { CanceledError, StorageError } from '../../src/errors.ts';
 import type { Storage } from '../../src/storage/types.ts';
 import { bench, temporaryFolder } from '../helpers/conversion.ts';
-import { demonstration } from '../helpers/demonstration.ts';
+import { demonstration, demonstrationChannels } from '../helpers/demonstration.ts';
+import { mcapOf } from '../helpers/recordings.ts';
 
 const config = {
   fps: 30,
@@ -102,4 +103,78 @@ test('a conversion that is cancelled leaves nothing', async (t) => {
   t.deepEqual(await files(scratch), []);
   t.deepEqual(await files(output), []);
   t.is((await plain.metrics.conversion.activeConversions.get()).values[0]?.value, 0);
+});
+
+/** Three episodes of a second in one recording, with a video each; in the last the joints may lie outside of numbers. */
+async function cutInThree(t: ExecutionContext, damaged: boolean) {
+  const folder = await temporaryFolder(t);
+  const channels = (await demonstrationChannels({ seconds: 3 })).map((channel) => ({
+    ...channel,
+    messages: channel.messages.map((message, i) =>
+      damaged && channel.topic === '/joint_states' && i === channel.messages.length - 5
+        ? { ...message, value: { ...(message.value as object), position: [0, Number.NaN, 0, 0] } }
+        : message,
+    ),
+  }));
+  const source = join(folder, 'cut.mcap');
+  await writeFile(source, await mcapOf({ channels }));
+  const marks = [0, 1, 2].map((start) => ({ start, end: start + 0.9 }));
+  await writeFile(join(folder, 'cut.json'), JSON.stringify(marks));
+  return { source, config: { ...config, format: 'v2.1', episodes: { split: { marks: '{name}.json' } } } };
+}
+
+/** A bench that notes in which stage each file is begun to be sent. */
+async function watched(t: ExecutionContext) {
+  const plain = await bench(t);
+  const sent: { key: string; stage: string }[] = [];
+  let stage = 'plan';
+  const put: Storage['put'] = (key, ...rest) => {
+    sent.push({ key, stage });
+    return plain.context.output.put(key, ...rest);
+  };
+  const output = new Proxy(plain.context.output, {
+    get(target, name) {
+      const value: unknown = name === 'put' ? put : Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const onProgress = (progress: { stage: string }) => (stage = progress.stage);
+  return { ...(await bench(t, { output, onProgress })), output: plain.output, sent };
+}
+
+test('a video that is complete is sent while the rest is converted, the manifest last', async (t) => {
+  const { source, config: cut } = await cutInThree(t, false);
+  const { convert, sent, output, scratch } = await watched(t);
+  const { manifest, upload } = await convert(source, cut);
+  t.is(manifest.episodes.length, 3);
+  t.is(sent[0]?.stage, 'convert', JSON.stringify(sent));
+  t.regex(sent[0]?.key ?? '', /\.mp4$/);
+  t.regex(sent.at(-1)?.key ?? '', /^\.roboflow\/episodes\/.*\.json$/);
+  t.is(sent.length, 5, 'three videos, the table, the manifest: each once');
+  t.is(upload.files, 5);
+  t.is(upload.reused, 0);
+  t.is((await files(output)).length, 5);
+  t.deepEqual(await files(scratch), []);
+});
+
+test('what was sent of a recording that turns out damaged is taken back', async (t) => {
+  const { source, config: cut } = await cutInThree(t, true);
+  const { convert, sent, output } = await watched(t);
+  await t.throwsAsync(convert(source, cut), { name: 'InputError', message: /NaN/ });
+  t.true(sent.length > 0 && sent.every(({ key }) => key.endsWith('.mp4')), JSON.stringify(sent));
+  t.deepEqual(await files(output), []);
+});
+
+test('the files of an episode that is published already are not replaced before the new ones are verified', async (t) => {
+  const { source, config: cut } = await cutInThree(t, false);
+  const { convert, sent } = await watched(t);
+  await convert(source, cut);
+  const before = sent.length;
+  await convert(source, { ...cut, video: { crf: 30 } });
+  const again = sent.slice(before);
+  t.is(again.length, 4, 'three videos and the manifest; the table is the same');
+  t.true(
+    again.every(({ stage }) => stage === 'upload'),
+    JSON.stringify(again),
+  );
 });
