@@ -22,6 +22,8 @@ export type S3Bench = {
   readonly GB: number;
   readonly seconds: number;
   readonly ratio: number;
+  /** CPU of the worker without its encoders: what the source costs on a machine that does other things as well. */
+  readonly cpuSeconds: number;
   readonly peakMB: number;
   /** Most bytes that lay in the scratch folder at once, and in the cache's. */
   readonly scratchMB: number;
@@ -81,6 +83,7 @@ export async function benchS3(gigabytes = 2, runs = 3, video = true): Promise<S3
         GB,
         seconds: Math.round(middle * 10) / 10,
         ratio: Math.round((middle / disk) * 100) / 100,
+        cpuSeconds: Math.round(median(mine.map((result) => result.cpuSeconds)) * 10) / 10,
         peakMB: most(mine.map((result) => result.peakRssBytes)),
         scratchMB: most(mine.map((result) => result.scratch)),
         cacheMB: most(mine.map((result) => result.cached)),

@@ -1,5 +1,5 @@
 // Converts recordings one after the other, as a worker does, and prints a line of JSON for each:
-// {frames, peakRssBytes, seconds}; the peak is that of the process so far. Stores are reached, and recordings of
+// {frames, peakRssBytes, seconds, cpuSeconds}; the peak is that of the process so far. Stores are reached, and recordings of
 // buckets kept (CACHE_DIR, CACHE_MAX_BYTES), as the environment says.
 // node convert-child.js CONFIG_JSON OUT RECORDING…   (OUT: a folder or a URL)
 import { join } from 'node:path';
@@ -17,6 +17,8 @@ export type ChildResult = {
   readonly frames: number;
   readonly peakRssBytes: number;
   readonly seconds: number;
+  /** Of this process, without the encoders. */
+  readonly cpuSeconds: number;
 };
 
 const [config = '{}', out = '', ...recordings] = process.argv.slice(2);
@@ -32,6 +34,7 @@ const cache = new SourceCache({
 const scratch = out.startsWith('s3:') ? environment.SCRATCH_DIR : join(out, 'scratch');
 for (const [index, source] of recordings.entries()) {
   const startedAt = performance.now();
+  const cpuBefore = process.cpuUsage();
   const folder = out.startsWith('s3:') ? `${out}/${index}` : join(out, String(index));
   const { manifest } = await convertEpisode(
     { source, config: datasetConfig.parse(JSON.parse(config)), key: 'episode', slot: 0, task: 'Move.' },
@@ -46,11 +49,13 @@ for (const [index, source] of recordings.entries()) {
       signal: new AbortController().signal,
     },
   );
+  const { user, system } = process.cpuUsage(cpuBefore);
   const result: ChildResult = {
     frames: manifest.episodes.reduce((sum, part) => sum + part.frames, 0),
     // resourceUsage gives kilobytes.
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     seconds: (performance.now() - startedAt) / 1000,
+    cpuSeconds: (user + system) / 1e6,
   };
   process.stdout.write(`${JSON.stringify(result)}\n`);
 }
