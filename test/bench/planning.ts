@@ -20,6 +20,8 @@ export type PlanningRow = {
   readonly planSeconds: number;
   readonly longestStallMs: number;
   readonly statusMs: number;
+  /** Memory of Redis for each planned episode. */
+  readonly redisBytesEach: number;
 };
 
 /** Enqueues and plans `episodes` recordings on a Redis of its own, with a second process pinging it all the while. */
@@ -42,8 +44,9 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
     const recordings = Array.from({ length: episodes }, (_, i) => ({
       source: `s3://raw/run/episode_${i}.mcap`,
     }));
-    const started = performance.now();
     const request = { datasetId: 'bench', output, config, recordings, options: { priority: 0 } };
+    const before = await usedMemory(redis.url);
+    const started = performance.now();
     await producer.enqueueDataset(request);
     const enqueued = performance.now();
     // Only planning is measured: the one episode that is taken waits until it is handed back.
@@ -69,6 +72,7 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
     const planned = performance.now();
     await producer.dataset('bench');
     const statusMs = performance.now() - planned;
+    const redisBytesEach = Math.round(((await usedMemory(redis.url)) - before) / episodes);
     pinger.send('stop');
     const [longestStallMs] = (await once(pinger, 'message')) as [number];
     consumer.handBack();
@@ -79,6 +83,7 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
       planSeconds: (planned - enqueued) / 1000,
       longestStallMs,
       statusMs,
+      redisBytesEach,
     };
   } finally {
     pinger.kill();
@@ -86,6 +91,14 @@ export async function benchPlanning(episodes: number): Promise<PlanningRow> {
     await redis.end();
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Bytes that a Redis uses. */
+async function usedMemory(url: string): Promise<number> {
+  const client = new Redis(url);
+  const info = await client.info('memory');
+  client.disconnect();
+  return Number(/^used_memory:(\d+)/m.exec(info)?.[1]);
 }
 
 /** The second process: pings every 5 ms and reports the longest answer. */
