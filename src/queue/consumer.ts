@@ -181,13 +181,17 @@ export class Consumer {
     }
     const { openOutput, convert, scratch, context } = this.#options;
     const { store } = this.#client;
-    const result = await runEpisode(
+    const { result, upload } = await runEpisode(
       { store, openOutput, convert, scratch, context, log },
       job,
       token,
       signal,
     );
-    await recordEnd(store, job, data.data?.datasetId ?? '', { state: result.outcome, result });
+    await recordEnd(store, job, data.data?.datasetId ?? '', {
+      state: result.outcome,
+      result,
+      upload,
+    });
     return result;
   }
 

@@ -8,7 +8,7 @@ import type {
   Progress,
 } from '../conversion/types.ts';
 import { CanceledError, InputError } from '../errors.ts';
-import type { Storage } from '../storage/types.ts';
+import type { Storage, UploadStats } from '../storage/types.ts';
 import { reasonOf } from './failures.ts';
 import { type EpisodeJob, type EpisodeResult, parsePayload, progressSchema, QUEUES } from './jobs.ts';
 import type { DatasetStore } from './store.ts';
@@ -37,7 +37,7 @@ export async function runEpisode(
   job: Job,
   token: string,
   signal: AbortSignal,
-): Promise<EpisodeResult> {
+): Promise<{ readonly result: EpisodeResult; readonly upload: UploadStats }> {
   const { store } = setting;
   const jobId = job.id ?? '';
   const data = parsePayload('episode', jobId, job.data);
@@ -78,7 +78,8 @@ export async function runEpisode(
       },
     );
     const frames = result.manifest.episodes.reduce((sum, part) => sum + part.frames, 0);
-    return { outcome: result.outcome === 'skipped' && begun ? 'completed' : result.outcome, frames };
+    const outcome = result.outcome === 'skipped' && begun ? 'completed' : result.outcome;
+    return { result: { outcome, frames }, upload: result.upload };
   } finally {
     await progress.settled();
     await store.release(claim, QUEUES.episode, jobId, token);

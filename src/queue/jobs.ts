@@ -126,6 +126,18 @@ export const episodeResultSchema = z.strictObject({
   frames: z.int().min(0),
 });
 
+/** What storing a recording's files took. */
+export const uploadShape = z.object({
+  /** Acknowledged by the destination, the manifest included. */
+  files: z.int().min(0),
+  /** Sent; files that an earlier try had stored already (`reused`) are not in it. */
+  bytes: z.int().min(0),
+  retries: z.int().min(0),
+  /** From the first file to the last. */
+  seconds: z.number().min(0),
+  reused: z.int().min(0).optional(),
+});
+
 export const watchJobSchema = z.strictObject({ watchId: z.string() });
 
 export const watchResultSchema = z.strictObject({

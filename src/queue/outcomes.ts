@@ -1,5 +1,6 @@
 import type { Job } from 'bullmq';
 import type { ConversionMetrics } from '../metrics/conversion.ts';
+import type { UploadStats } from '../storage/types.ts';
 import { type EpisodeResult, splitEpisodeJobId } from './jobs.ts';
 import type { Terminal } from './keys.ts';
 import type { DatasetStore, Outcome } from './store.ts';
@@ -34,7 +35,11 @@ export async function recordEnd(
   job: Job,
   datasetId: string,
   end:
-    | { readonly state: 'completed' | 'skipped'; readonly result: EpisodeResult }
+    | {
+        readonly state: 'completed' | 'skipped';
+        readonly result: EpisodeResult;
+        readonly upload: UploadStats;
+      }
     | { readonly state: 'failed' | 'cancelled'; readonly reason: string; readonly counts: boolean },
 ): Promise<void> {
   const id = splitEpisodeJobId(job.id ?? '');
@@ -45,6 +50,7 @@ export async function recordEnd(
     runId: id.runId,
     frames: 'result' in end ? end.result.frames : 0,
     attempts: job.attemptsMade + tried,
+    ...('upload' in end ? { upload: end.upload } : {}),
     ...('reason' in end ? { reason: end.reason } : {}),
     createdAt: job.timestamp,
     startedAt: job.processedOn ?? null,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { uploadShape } from './jobs.ts';
 import { TERMINAL } from './keys.ts';
 import { datasetStates } from './store.ts';
 
@@ -55,6 +56,8 @@ export const jobShape = z.object({
   startedAt: time.nullable(),
   finishedAt: time.nullable(),
   reason: z.string().optional(),
+  /** Statistics of the upload, once it has ended. */
+  upload: uploadShape.optional(),
   /** The alignment report of a converted recording; with single jobs only. */
   alignment: z.record(z.string(), z.unknown()).optional(),
 });

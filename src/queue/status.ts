@@ -233,6 +233,7 @@ export class Status {
         startedAt: isoTime(outcome.startedAt),
         finishedAt: isoTime(outcome.finishedAt),
         ...(outcome.reason === undefined ? {} : { reason: outcome.reason }),
+        ...(outcome.upload === undefined ? {} : { upload: outcome.upload }),
       };
     }
     const state = await this.#stateOf(id, job, active);

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { datasetConfig } from '../conversion/config.ts';
-import { enqueueOptionsSchema, type QueueName } from './jobs.ts';
+import { enqueueOptionsSchema, type QueueName, uploadShape } from './jobs.ts';
 import { type Keys, keysOf, type Terminal, TERMINAL } from './keys.ts';
 import { keepDataset, retireDataset } from './retention.ts';
 import * as scripts from './scripts.ts';
@@ -29,6 +29,7 @@ export const outcomeSchema = z.object({
   frames: z.int().min(0),
   attempts: z.int().min(0),
   reason: z.string().optional(),
+  upload: uploadShape.optional(),
   createdAt: z.int(),
   startedAt: z.int().nullable(),
   finishedAt: z.int(),

@@ -1,13 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import anyTest from 'ava';
+import { Redis } from 'ioredis';
 import { Registry } from 'prom-client';
 import { createStorageMetrics } from '../../src/metrics/storage.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { temporaryFolder } from '../helpers/conversion.ts';
 import { demonstration } from '../helpers/demonstration.ts';
+import { writeLongRecording } from '../helpers/long-recording.ts';
+import { noisyJpeg } from '../helpers/noisy-jpeg.ts';
 import { parseSeries, type Series } from '../helpers/recount.ts';
 import { PrivateRedis } from '../helpers/redis.ts';
+import { startS3Proxy } from '../helpers/s3-proxy.ts';
 import { startAnyS3Server } from '../helpers/s3-server.ts';
 import { type RunningService, startService, untilAsync } from '../helpers/service.ts';
 
@@ -126,4 +130,127 @@ test('a service between two prefixes of a bucket: globs, cache, roots, and true 
     /NodeVersionSupportWarning/,
     'nothing that whoever reads the log can do nothing about',
   );
+});
+
+/** Every value a Redis holds, as text. */
+async function everythingIn(url: string): Promise<string> {
+  const redis = new Redis(url);
+  const found: unknown[] = [];
+  try {
+    for (const key of await redis.keys('*')) {
+      const type = await redis.type(key);
+      if (type === 'string') found.push(key, await redis.get(key));
+      if (type === 'hash') found.push(key, await redis.hgetall(key));
+      if (type === 'list') found.push(key, await redis.lrange(key, 0, -1));
+      if (type === 'set') found.push(key, await redis.smembers(key));
+      if (type === 'zset') found.push(key, await redis.zrange(key, '0', '-1'));
+      if (type === 'stream') found.push(key, await redis.xrange(key, '-', '+'));
+    }
+  } finally {
+    redis.disconnect();
+  }
+  return JSON.stringify(found);
+}
+
+test('a worker killed in the middle of a large upload: the next one sends what is missing, and no credential is told', async (t) => {
+  if (server === undefined) return;
+  t.timeout(240_000);
+  const { settings, bucket: name } = server;
+  const proxy = await startS3Proxy(settings.endpoint);
+  t.teardown(() => proxy.stop());
+  const [folder, redis] = [await temporaryFolder(t), await PrivateRedis.start()];
+  t.teardown(() => redis.end());
+  const size = { width: 640, height: 480 };
+  const pictures = await Promise.all([0, 1, 2, 3].map((frame) => noisyJpeg(frame, size)));
+  const recording = join(folder, 'recording.mcap');
+  // pictures kept as they are in the table: some 23 MB without an encoder's time
+  await writeLongRecording(recording, { seconds: 16, cameras: ['cam_high'], ...size, pictures });
+  const secret = settings.credentials?.secretAccessKey ?? '';
+  const base = `s3://${name}/${randomUUID()}`;
+  const service = await startService(t, {
+    REDIS_URL: redis.url,
+    WORKERS: '1',
+    SCRATCH_DIR: join(folder, 'scratch'),
+    CACHE_DIR: join(folder, 'cache'),
+    AWS_ENDPOINT_URL_S3: proxy.endpoint,
+    S3_FORCE_PATH_STYLE: 'true',
+    AWS_ACCESS_KEY_ID: settings.credentials?.accessKeyId ?? '',
+    AWS_SECRET_ACCESS_KEY: secret,
+  });
+  const isPart = (url: string) => url.includes('partNumber=');
+  const stored = () =>
+    proxy.seen.filter(({ url, method, status }) => method === 'PUT' && isPart(url) && status === 200);
+  let parts = 0;
+  proxy.plan = (method, url) =>
+    method === 'PUT' && isPart(url) && ++parts > 2 ? { kind: 'stall' } : undefined;
+  const enqueue = (datasetId: string) =>
+    service.post('/v1/datasets', {
+      datasetId,
+      output: `${base}/${datasetId}`,
+      config: {
+        fps: 30,
+        clock: 'header',
+        task: 'Stack the cups.',
+        features: {
+          'observation.images.cam_high': { topic: '/cam_high/image_raw/compressed', type: 'image' },
+          'observation.state': { topic: '/joint_states', field: 'position', names: 'all' },
+        },
+      },
+      recordings: [{ source: `file://${recording}` }],
+      ...(datasetId === 'refused' && { options: { attempts: 1 } }),
+    });
+  t.is((await enqueue('killed')).status, 202);
+  await untilAsync(async () => {
+    const { body } = await service.get<{ items: { progress: number }[] }>('/v1/jobs?dataset=killed');
+    return (body.items[0]?.progress ?? 0) > 0.4;
+  });
+  await untilAsync(async () => stored().length === 2 && parts > 2);
+  const [worker = 0] = await service.workers();
+  process.kill(worker, 'SIGKILL');
+  proxy.plan = () => undefined;
+  type Job = { jobId: string; state: string; upload?: { files: number; bytes: number; retries: number } };
+  const job = await untilAsync(async () => {
+    const { body } = await service.get<{ items: Job[] }>('/v1/jobs?dataset=killed');
+    return body.items[0]?.state === 'completed' && body.items[0];
+  });
+  const bucket = openStorage(`${base}/killed`, {
+    metrics: createStorageMetrics(new Registry()),
+    role: 'destination',
+    s3: settings,
+  });
+  const numbers = stored().map(({ url }) => /partNumber=(\d+)/.exec(url)?.[1]);
+  t.is(new Set(numbers).size, numbers.length, 'no part was taken twice');
+  const sizes = new Map<string, number>();
+  for await (const { key, size: bytes } of bucket.list('.roboflow/')) sizes.set(key, bytes);
+  const [table, bytes = 0] = [...sizes].find(([key]) => key.endsWith('.parquet')) ?? [];
+  t.true(bytes > 17_000_000, `${table}: ${bytes} bytes`);
+  t.is(
+    stored().reduce((sum, { received }) => sum + received, 0),
+    bytes,
+    'and none is missing',
+  );
+  t.is(job.upload?.files, 2, 'the table and the manifest');
+  t.is(job.upload?.retries, 0);
+  t.is(await bucket.sweep('', { olderThanMs: 0 }), 0, 'no unfinished upload is left');
+
+  proxy.plan = (method) =>
+    method === 'PUT' ? { kind: 'answer', status: 403, code: 'SignatureDoesNotMatch' } : undefined;
+  await enqueue('refused');
+  await untilAsync(async () => {
+    const { body } = await service.get<{ state: string }>('/v1/datasets/refused');
+    return ['failed', 'partial'].includes(body.state);
+  });
+  const told = {
+    log: service.log(),
+    metrics: (await service.get('/metrics')).text,
+    health: (await service.get('/health')).text,
+    jobs: (await service.get('/v1/jobs')).text,
+    datasets: (await service.get('/v1/datasets/refused')).text,
+    redis: await everythingIn(redis.url),
+  };
+  t.regex(told.log, /secret key does not fit/, 'the reason is told');
+  for (const [where, text] of Object.entries(told)) {
+    t.false(text.includes(secret), where);
+    t.notRegex(text, /AWS4-HMAC-SHA256|Signature=|test-key/, where);
+  }
 });
