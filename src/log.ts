@@ -11,6 +11,8 @@ export type LogOptions = {
   readonly destination?: NodeJS.WritableStream;
   /** Fields of every line, such as the worker's slot. */
   readonly bindings?: Readonly<Record<string, unknown>>;
+  /** Id of the running trace, when there is one; a field of the lines written within it. */
+  readonly traceId?: (() => string | undefined) | undefined;
   /** Values that must never appear, such as the API token. */
   readonly secrets?: readonly string[];
 };
@@ -32,11 +34,19 @@ export function createLog(options: LogOptions): Logger {
       level: options.level,
       base: { pid: process.pid, ...options.bindings },
       timestamp: pino.stdTimeFunctions.isoTime,
+      ...(options.traceId === undefined ? {} : { mixin: traceOf(options.traceId) }),
       formatters: { level: (label) => ({ level: label }) },
       hooks: { streamWrite: (line) => redact(line, secrets) },
     },
     destinationOf(options),
   );
+}
+
+function traceOf(current: () => string | undefined): () => object {
+  return () => {
+    const traceId = current();
+    return traceId === undefined ? {} : { traceId };
+  };
 }
 
 function destinationOf(options: LogOptions): DestinationStream {

@@ -30,6 +30,7 @@ import { watchConsumption } from './consumption.ts';
 import { Fleet, type WorkerExit } from './fleet.ts';
 import { allowedLocation, allowedSources } from './locations.ts';
 import { onSignals } from './shutdown.ts';
+import { tracingOf } from './tracing.ts';
 
 /** Before the grace ends, running jobs are handed back; they need this long at most. */
 const HAND_BACK_MS = 5000;
@@ -39,7 +40,13 @@ const HAND_BACK_MS = 5000;
  * the second signal, or on the first when everything is handed back. Throws `InputError` when Redis would lose jobs.
  */
 export async function startPrimary(config: Config): Promise<void> {
-  const log = createLog({ level: config.LOG_LEVEL, format: config.LOG_FORMAT, secrets: secretsOf(config) });
+  const tracing = await tracingOf(config, 'primary');
+  const log = createLog({
+    level: config.LOG_LEVEL,
+    format: config.LOG_FORMAT,
+    traceId: () => tracing?.traceId(),
+    secrets: secretsOf(config),
+  });
   const registry = new Registry();
   const metrics = createMetrics(registry);
   const own = createPrimaryMetrics(registry, { version, revision });
@@ -49,6 +56,7 @@ export async function startPrimary(config: Config): Promise<void> {
     redis: { url: config.REDIS_URL },
     prefix: config.QUEUE_PREFIX,
     log,
+    telemetry: tracing?.telemetry,
     checkSource: (location) =>
       allowedSources(location, config.SOURCE_ROOTS, { metrics: metrics.storage, s3 }),
     checkPrefix: (location) => allowedLocation(location, config.SOURCE_ROOTS, 'prefix'),
@@ -124,6 +132,7 @@ export async function startPrimary(config: Config): Promise<void> {
   const app = createApp({
     log,
     token: config.API_TOKEN,
+    tracing,
     observe: (observation) => own.http.observe(observation),
     routers: [
       healthRouter(health),
@@ -179,6 +188,7 @@ export async function startPrimary(config: Config): Promise<void> {
     stopping.abort();
     await server.close();
     await producer.close();
+    await tracing?.stop();
     log.info({}, 'drained');
   };
   onSignals({

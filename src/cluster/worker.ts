@@ -12,6 +12,7 @@ import { SourceCache } from '../storage/cache.ts';
 import { expandSources } from '../storage/expand-sources.ts';
 import { assertInsideRoots } from '../storage/location.ts';
 import { openStorage } from '../storage/open.ts';
+import { tracingOf } from './tracing.ts';
 import { isToWorker, type ToPrimary } from './messages.ts';
 
 /** How long a worker whose primary died tries to hand its jobs back. */
@@ -23,10 +24,12 @@ const ORPHAN_GRACE_MS = 5000;
  */
 export async function startWorker(config: Config): Promise<void> {
   const slot = workerSlot();
+  const tracing = await tracingOf(config, `worker ${slot}`);
   const log = createLog({
     level: config.LOG_LEVEL,
     format: config.LOG_FORMAT,
     bindings: { worker: slot },
+    traceId: () => tracing?.traceId(),
     secrets: secretsOf(config),
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => undefined);
@@ -52,6 +55,7 @@ export async function startWorker(config: Config): Promise<void> {
     lockDurationMs: config.LOCK_DURATION_MS,
     stalledIntervalMs: config.STALLED_INTERVAL_MS,
     defaultAttempts: config.JOB_ATTEMPTS,
+    telemetry: tracing?.telemetry,
     openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination', s3 }),
     convert: (request, context) =>
       convertEpisode(request, {
@@ -61,6 +65,7 @@ export async function startWorker(config: Config): Promise<void> {
           context.onProgress?.(progress);
           stagePush(progress.stage);
         },
+        onStageEnd: (ended, seconds) => tracing?.ended(ended, seconds, { recording: request.source }),
       }),
     finalize: finalizeDataset,
     listSources: (prefix, signal) =>
@@ -95,7 +100,7 @@ export async function startWorker(config: Config): Promise<void> {
     ending ??= (async () => {
       await consumer.drain();
       own.slot.stop();
-      await snapshots.stop();
+      await Promise.all([snapshots.stop(), tracing?.stop()]);
       process.exit(0);
     })();
     return ending;

@@ -34,6 +34,7 @@ export async function convertEpisode(
   const { metrics, signal, log } = context;
   const progress = new StageProgress(context.onProgress, (stage, seconds) => {
     metrics.conversion.stageDuration.observe({ stage }, seconds);
+    context.onStageEnd?.(stage, seconds);
     log.info({ stage, recording: request.source, durationMs: Math.round(seconds * 1000) }, 'stage ended');
   });
   metrics.conversion.activeConversions.inc();

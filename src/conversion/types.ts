@@ -54,6 +54,8 @@ export type ConversionContext = {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: Progress) => void;
+  /** Told how long each stage took, also the one in which the job failed. */
+  readonly onStageEnd?: (stage: Stage, seconds: number) => void;
 };
 
 /** `skipped`: the manifest of the same content and config was there already. */

@@ -3,6 +3,7 @@ import Koa, { type Context, type Middleware } from 'koa';
 import { authentication, OPEN_PATHS } from './auth.ts';
 import { Problem, toProblem } from './problem.ts';
 import { DEFAULT_RATE, rateLimit, type Rate } from './rate-limit.ts';
+import { traceRequests, type RequestTracing } from './trace.ts';
 import { requestId, requestLog, type RequestLog, type RequestObservation } from './request-log.ts';
 
 /** What the application is made of. Routers answer in the order given. */
@@ -11,6 +12,8 @@ export type AppOptions = {
   readonly log: RequestLog;
   /** Bearer token of the protected routes; without one they answer on loopback only. */
   readonly token?: string | undefined;
+  /** Makes a span of every request that is not a probe or a scrape. */
+  readonly tracing?: RequestTracing | undefined;
   /** How often one peer may use the protected routes. */
   readonly rate?: Rate;
   /** Called once for each answered request. */
@@ -25,6 +28,7 @@ export function createApp(options: AppOptions): Koa {
     options.log.warn({ err: error }, 'the answer could not be sent');
   });
   app.use(requestId());
+  if (options.tracing) app.use(traceRequests(options.tracing, OPEN_PATHS));
   app.use(requestLog(options.log, options.observe ?? (() => undefined), OPEN_PATHS));
   app.use(securityHeaders);
   app.use(problems(options.log));

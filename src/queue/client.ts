@@ -1,4 +1,4 @@
-import { Queue } from 'bullmq';
+import { Queue, type Telemetry } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Log } from '../conversion/types.ts';
 import { QUEUES } from './jobs.ts';
@@ -16,9 +16,14 @@ export type QueueClient = {
 };
 
 /** Opens the queues over `redis`, which the client owns from now on. */
-export function openQueueClient(redis: Redis, prefix: string, log: Log): QueueClient {
+export function openQueueClient(redis: Redis, prefix: string, log: Log, telemetry?: Telemetry): QueueClient {
   const open = (name: string) => {
-    const queue = new Queue(name, { connection: redis, prefix, skipVersionCheck: true });
+    const queue = new Queue(name, {
+      connection: redis,
+      prefix,
+      skipVersionCheck: true,
+      ...(telemetry === undefined ? {} : { telemetry }),
+    });
     // The connection reports its own trouble; a queue without a listener would end the process.
     queue.on('error', (error: Error) => log.debug({ queue: name, err: error }, 'queue connection'));
     return queue;

@@ -1,4 +1,4 @@
-import { type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq';
+import { type Job, type Telemetry, UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import { z } from 'zod';
 import type { ConversionContext, Log } from '../conversion/types.ts';
 import { asCanceled, CanceledError, toError } from '../errors.ts';
@@ -43,6 +43,8 @@ export type ConsumerOptions = ActiveListener & {
   readonly scratch: string;
   readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'upload' | 'metrics'>;
   readonly log: Log;
+  /** Tracing of jobs; none by default. */
+  readonly telemetry?: Telemetry | undefined;
 };
 
 /** What names the dataset in every payload that has one. */
@@ -72,7 +74,7 @@ export class Consumer {
   constructor(options: ConsumerOptions) {
     this.#options = options;
     const redis = connectPatient(options.redis, `${options.name}:worker`, options.log);
-    this.#client = openQueueClient(redis, options.prefix, options.log);
+    this.#client = openQueueClient(redis, options.prefix, options.log, options.telemetry);
     this.#running = new RunningJobs(options);
     this.#workers = [this.#work('episode'), this.#work('dataset'), this.#work('watch')];
     this.#stopListening = listenForStops(redis, this.#client.store.keys, options.log, (stop) => {
@@ -116,7 +118,7 @@ export class Consumer {
   }
 
   #work(kind: JobKind): Worker {
-    const { prefix, name, lockDurationMs, stalledIntervalMs, log } = this.#options;
+    const { prefix, name, lockDurationMs, stalledIntervalMs, log, telemetry } = this.#options;
     const { queue } = jobKinds[kind];
     // Three declared parameters: BullMQ counts them to decide whether the processor can be stopped.
     const worker = new Worker(queue, (job, token, signal) => this.#process(kind, job, token ?? '', signal), {
@@ -130,6 +132,7 @@ export class Consumer {
       maxStartedAttempts: MAX_STARTS,
       drainDelay: 5,
       skipVersionCheck: true,
+      ...(telemetry === undefined ? {} : { telemetry }),
       settings: { backoffStrategy: jitteredBackoff },
     });
     worker.on('error', (error) => {

@@ -1,3 +1,4 @@
+import type { Telemetry } from 'bullmq';
 import { readManifestSummary } from '../conversion/ledger.ts';
 import type { Log } from '../conversion/types.ts';
 import type { Storage } from '../storage/types.ts';
@@ -33,6 +34,8 @@ export type ProducerOptions = {
   readonly redis: RedisSettings;
   readonly prefix: string;
   readonly log: Log;
+  /** Tracing of what is enqueued; none by default. */
+  readonly telemetry?: Telemetry | undefined;
   /** Where jobs may read, and write. */
   readonly checkSource: SourceCheck;
   readonly checkOutput: LocationCheck;
@@ -64,7 +67,7 @@ export class Producer {
     this.#options = options;
     this.#retryDelayMs = options.retryDelayMs ?? DEFAULT_RETRY_DELAY_MS;
     const redis = connectFailFast(options.redis, 'roboflow:producer', options.log);
-    this.#client = openQueueClient(redis, options.prefix, options.log);
+    this.#client = openQueueClient(redis, options.prefix, options.log, options.telemetry);
     this.#status = new Status(this.#client);
   }
 
