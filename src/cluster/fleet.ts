@@ -109,7 +109,7 @@ export class Fleet {
   /** Slots whose worker holds no job, with the time since when (ms since the epoch). */
   idle(): readonly { readonly slot: number; readonly since: number }[] {
     return this.#slots
-      .filter((slot) => slot.ready && slot.jobs.size === 0)
+      .filter((slot) => slot.ready && !slot.recycling && slot.jobs.size === 0)
       .map((slot) => ({ slot: slot.index, since: slot.idleSince }));
   }
 
@@ -164,8 +164,13 @@ export class Fleet {
   }
 
   #receive(slot: Slot, message: ToPrimary): void {
-    if (message.type === 'ready') slot.ready = true;
-    else if (message.type === 'job-started') slot.jobs.set(message.job.jobId, message.job);
+    if (message.type === 'ready') {
+      // A new process is no sign that jobs are taken: it may idle like the one before.
+      slot.ready = true;
+      slot.idleSince = Date.now();
+      return;
+    }
+    if (message.type === 'job-started') slot.jobs.set(message.job.jobId, message.job);
     else if (slot.jobs.get(message.job.jobId)?.token === message.job.token) {
       // With the token, as the end of an earlier try may be told after the next one has begun.
       slot.jobs.delete(message.job.jobId);
