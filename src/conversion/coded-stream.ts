@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { FfmpegLog, findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
 import { matroskaFrame, matroskaHeader } from '../dataset/matroska.ts';
+import { CodedOrder } from './coded-order.ts';
 import { EncodeError, InputError, toError } from '../errors.ts';
 import type { Picture } from '../frame/types.ts';
 
@@ -27,6 +28,7 @@ export class CodedStream {
   private readonly where: string;
   private readonly signal: AbortSignal;
   private child: ChildProcess | undefined;
+  private readonly order = new CodedOrder();
   private readonly log = new FfmpegLog();
   private readonly waiting: { picture: { data: Uint8Array }; bytes: number }[] = [];
   private readonly unready = new WeakSet<object>();
@@ -47,10 +49,16 @@ export class CodedStream {
 
   /**
    * Takes the next coded picture; undefined before the first key frame, which nothing can decode. Throws `InputError`
-   * for a picture that is shown out of the order in which it was sent, or of another size.
+   * for a picture that is shown out of the order in which it was sent, is of another size, or lacks the ones before it.
    */
   async decode(coded: CodedPicture): Promise<RawPicture | undefined> {
-    if (!this.child && !coded.keyframe) return undefined;
+    const fault = this.order.faultOf(coded);
+    if (fault === 'not begun') return undefined;
+    if (fault === 'missing') {
+      throw new InputError(
+        `${this.where}: expected every coded picture since the last key frame, found one whose predecessor is missing`,
+      );
+    }
     if (coded.bFrame) {
       throw new InputError(
         `${this.where}: expected pictures in the order in which they are shown, found a B frame`,
@@ -171,7 +179,7 @@ export class CodedStream {
     this.log.push(text);
     const lines = (this.line + text).split('\n');
     this.line = lines.pop() ?? '';
-    this.mended += lines.filter((line) => /concealing \d+ DC/.test(line)).length;
+    this.mended += lines.filter((line) => /concealing \d+ DC|Could not find ref with POC/.test(line)).length;
   }
 
   private fail(error: Error): void {

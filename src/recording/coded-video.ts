@@ -2,7 +2,7 @@ import { InputError } from '../errors.ts';
 import { nalUnits } from './annex-b.ts';
 import * as h264 from './h264.ts';
 import * as h265 from './h265.ts';
-import type { Channel, Picture } from './types.ts';
+import type { Channel, Picture, PictureOrder } from './types.ts';
 
 /** What a stream's last sequence parameter set says. */
 export type SequenceParameters = {
@@ -10,17 +10,28 @@ export type SequenceParameters = {
   readonly height: number;
   /** Pictures may be shown in another order than they are sent in. */
   readonly reorders: boolean;
+  /** A picture may come in two fields. */
+  readonly fields: boolean;
+  /** Bits of the number that counts pictures in slice headers; 0 when it tells nothing about missing ones. */
+  readonly numberBits: number;
+  /** Slice headers name one of three colour planes. */
+  readonly planes: boolean;
 };
 
 /** What is remembered of a stream between its pictures. */
 export type StreamState = {
   sequence?: SequenceParameters;
-  /** Extra bits in slice headers by picture parameter set (H.265). */
-  readonly extraSliceBits: Map<number, number>;
+  /** What picture parameter sets say about slice headers, by number (H.265). */
+  readonly sliceBits: Map<number, { readonly extra: number; readonly output: boolean }>;
 };
 
-/** What one coded picture is. */
-export type CodedPicture = { readonly keyframe: boolean; readonly bSlices: boolean };
+/** What one coded picture is. `pictures`: how many of them begin in the message. */
+export type CodedPicture = {
+  readonly keyframe: boolean;
+  readonly bSlices: boolean;
+  readonly pictures: number;
+  readonly order: PictureOrder | undefined;
+};
 
 /**
  * Parameter sets come with key frames only: what each channel's last ones said serves the pictures after them. A
@@ -33,13 +44,18 @@ const states = new WeakMap<Channel, StreamState>();
  * nothing can decode. Throws `InputError` when the data is not in Annex B form or its headers are damaged.
  */
 export function videoPicture(format: 'h264' | 'h265', data: Uint8Array, channel: Channel): Picture {
-  const state: StreamState = states.get(channel) ?? { extraSliceBits: new Map() };
+  const state: StreamState = states.get(channel) ?? { sliceBits: new Map() };
   states.set(channel, state);
   const codec = format === 'h264' ? h264 : h265;
-  const { keyframe, bSlices } = codec.inspect(nalUnits(data), state);
-  const { width = 0, height = 0, reorders = false } = state.sequence ?? {};
+  const { keyframe, bSlices, pictures, order } = codec.inspect(nalUnits(data), state);
+  const { width = 0, height = 0, reorders = false, fields = false } = state.sequence ?? {};
+  if (pictures !== 1 && !(fields && pictures === 2)) {
+    const found = pictures === 0 ? 'the rest of one' : `${pictures} of them`;
+    throw new InputError(`expected one whole ${format} picture in a message, found ${found}`);
+  }
   if (keyframe && width === 0) {
     throw new InputError(`expected parameter sets with the key frame of an ${format} stream, found none`);
   }
-  return { format, width, height, data, keyframe, ...(bSlices && reorders ? { bFrame: true } : {}) };
+  const marks = { ...(bSlices && reorders && { bFrame: true as const }), ...(order && { order }) };
+  return { format, width, height, data, keyframe, ...marks };
 }

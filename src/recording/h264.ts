@@ -1,7 +1,8 @@
-/** What a converter has to know of H.264 (ITU-T H.264): key frames, size, B slices. */
+/** What a converter has to know of H.264 (ITU-T H.264): key frames, size, B slices, numbers. */
 import { InputError } from '../errors.ts';
 import { BitReader } from './annex-b.ts';
 import type { CodedPicture, SequenceParameters, StreamState } from './coded-video.ts';
+import type { PictureOrder } from './types.ts';
 
 const NAL = { slice: 1, idr: 5, sps: 7 } as const;
 
@@ -15,6 +16,8 @@ export function inspect(units: readonly Uint8Array[], state: StreamState): Coded
   let keyframe = false;
   let bSlices = false;
   let slices = 0;
+  let pictures = 0;
+  let order: PictureOrder | undefined;
   for (const unit of units) {
     const type = (unit[0] ?? 0) & 0x1f;
     if (type === NAL.sps) state.sequence = parseSequence(unit);
@@ -22,11 +25,24 @@ export function inspect(units: readonly Uint8Array[], state: StreamState): Coded
     slices++;
     keyframe ||= type === NAL.idr;
     const header = new BitReader(unit, 1, 32);
-    header.ue(); // first_mb_in_slice
+    if (header.ue() === 0) pictures++; // first_mb_in_slice
     bSlices ||= header.ue() % 5 === 1;
+    order ??= orderOf(header, ((unit[0] ?? 0) & 0x60) !== 0, state.sequence);
   }
   if (slices === 0) throw new InputError('expected a coded H.264 picture, found none in the message');
-  return { keyframe, bSlices };
+  return { keyframe, bSlices, pictures, order };
+}
+
+/** The picture's frame_num (7.4.3); the header stands behind the slice type. */
+function orderOf(
+  header: BitReader,
+  reference: boolean,
+  sequence: SequenceParameters | undefined,
+): PictureOrder | undefined {
+  if (!sequence || sequence.numberBits === 0) return undefined;
+  header.ue(); // pic_parameter_set_id
+  if (sequence.planes) header.skip(2);
+  return { number: header.bits(sequence.numberBits), modulus: 2 ** sequence.numberBits, reference };
 }
 
 /** Width and height after cropping (7.4.2.1.1); whether the order of pictures may differ from that of coding. */
@@ -49,7 +65,8 @@ function parseSequence(unit: Uint8Array): SequenceParameters {
       }
     }
   }
-  reader.ue(); // log2_max_frame_num_minus4
+  const numberBits = reader.ue() + 4;
+  if (numberBits > 16) throw new InputError('an H.264 parameter set is damaged');
   const orderType = reader.ue();
   if (orderType === 0) {
     reader.ue();
@@ -62,7 +79,7 @@ function parseSequence(unit: Uint8Array): SequenceParameters {
     for (let index = 0; index < cycle; index++) reader.se();
   }
   reader.ue(); // max_num_ref_frames
-  reader.skip(1);
+  const gapsAllowed = reader.bit() === 1;
   const widthInBlocks = reader.ue() + 1;
   const heightInUnits = reader.ue() + 1;
   const framesOnly = reader.bit();
@@ -76,7 +93,12 @@ function parseSequence(unit: Uint8Array): SequenceParameters {
   return sized(
     widthInBlocks * 16 - (left + right) * cropX,
     heightInUnits * 16 * (2 - framesOnly) - (top + bottom) * cropY,
-    orderType !== 2,
+    {
+      reorders: orderType !== 2,
+      fields: framesOnly === 0,
+      numberBits: gapsAllowed || framesOnly === 0 ? 0 : numberBits,
+      planes: separate === 1,
+    },
   );
 }
 
@@ -93,7 +115,11 @@ function skipScalingList(reader: BitReader, size: number): void {
 const MAX_SIDE = 16_888;
 
 /** Parameters with a size that can be; anything else is damage. */
-export function sized(width: number, height: number, reorders: boolean): SequenceParameters {
-  if (width > 0 && height > 0 && width <= MAX_SIDE && height <= MAX_SIDE) return { width, height, reorders };
+export function sized(
+  width: number,
+  height: number,
+  rest: Omit<SequenceParameters, 'width' | 'height'>,
+): SequenceParameters {
+  if (width > 0 && height > 0 && width <= MAX_SIDE && height <= MAX_SIDE) return { width, height, ...rest };
   throw new InputError(`a parameter set of the video gives a size of ${width}×${height} pixels`);
 }

@@ -140,4 +140,13 @@ export type Picture =
       readonly keyframe: boolean;
       /** Sent out of the order in which it is shown. */
       readonly bFrame?: true;
+      readonly order?: PictureOrder;
     };
+
+/** A coded picture's own number: it wraps around at `modulus`, and shows when a picture before it is missing. */
+export type PictureOrder = {
+  readonly number: number;
+  readonly modulus: number;
+  /** Later pictures are made from this one. */
+  readonly reference: boolean;
+};

@@ -49,15 +49,17 @@ async function recordingOf(
   codec: 'h264' | 'h265',
   units: readonly Buffer[],
   first = 0,
+  lost: readonly number[] = [],
 ): Promise<string> {
-  const path = join(folder, `${codec}-${first}.mcap`);
+  const path = join(folder, `${codec}-${first}-${lost.join('-')}.mcap`);
   const change = (channels: BuiltChannel[]): BuiltChannel[] => [
     ...channels.filter(({ topic }) => topic.startsWith('/joint')),
     {
       topic: '/cam/video',
       type: 'sensor_msgs/CompressedImage',
-      messages: units.slice(first).map((data, i) => {
-        const stamp = START + (BigInt(i + first) * 1_000_000_000n) / 30n;
+      messages: units.flatMap((data, i) => {
+        if (i < first || lost.includes(i)) return [];
+        const stamp = START + (BigInt(i) * 1_000_000_000n) / 30n;
         return { log: stamp + 5_000_000n, value: { header: headerOf(stamp, 'cam'), format: codec, data } };
       }),
     },
@@ -145,7 +147,7 @@ test('pictures sent out of order are refused, and so are pictures that do not de
   const units = coded('h264', 40, noB.h264);
   const damaged = units.map((unit, i) =>
     // The start of the slice header stays whole, so that only the decoder can tell.
-    i === 25 ? Buffer.concat([unit.subarray(0, 11), Buffer.alloc(30, 0x55)]) : unit,
+    i === 25 ? Buffer.concat([unit.subarray(0, 14), Buffer.alloc(30, 0x55)]) : unit,
   );
   const broken = await recordingOf(folder, 'h264', damaged);
   await t.throwsAsync(convert(broken, config(30), 'strict'), {
@@ -161,6 +163,31 @@ test('pictures sent out of order are refused, and so are pictures that do not de
     Array.from({ length: 40 }, (_, i) => (i === 25 ? 24 : i)),
   );
 });
+
+for (const codec of ['h264', 'h265'] as const) {
+  test(`a ${codec} stream that lacks a picture is refused, not shown with what decoders make up`, async (t) => {
+    const { convert, output } = await bench(t);
+    const units = coded(codec, 40, noB[codec]);
+    const source = await recordingOf(await temporaryFolder(t), codec, units, 0, [14]);
+    await t.throwsAsync(convert(source, config(30), 'strict'), {
+      name: 'InputError',
+      message:
+        codec === 'h264'
+          ? /topic \/cam\/video: expected every coded picture since the last key frame, found one whose predecessor is missing/
+          : /topic \/cam\/video: \d+ of 39 coded pictures do not decode/,
+    });
+    if (codec === 'h265') return;
+    // Pictures 15 to 19 lack picture 14: rows show picture 13 until the next key frame, and the report says so.
+    const { manifest } = await convert(source, { ...config(30), tolerate: { undecodable: 0.2 } }, 'tolerant');
+    const video = manifest.files.find(({ type }) => type === 'video');
+    t.deepEqual(
+      await numbersIn(join(output, video?.path ?? '')),
+      Array.from({ length: 40 }, (_, i) => (i >= 14 && i < 20 ? 13 : i)),
+    );
+    const camera = manifest.alignment.sources.find(({ topic }) => topic === '/cam/video');
+    t.like(camera, { samples: 39, undecodable: 5, used: 34, held: 6 });
+  });
+}
 
 test('the colours of a stream in BT.709 arrive as they were', async (t) => {
   const { convert, output } = await bench(t);
