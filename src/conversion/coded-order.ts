@@ -1,3 +1,4 @@
+import { InputError } from '../errors.ts';
 import type { Picture } from '../frame/types.ts';
 
 type CodedPicture = Extract<Picture, { format: 'h264' | 'h265' }>;
@@ -14,6 +15,33 @@ export class CodedOrder {
   private last = 0;
   private step: number | undefined;
   private afterKey = false;
+  private size: { readonly width: number; readonly height: number } | undefined;
+
+  /**
+   * Whether the next picture can be shown: not before the first key frame. Throws `InputError` for one that is shown
+   * out of the order in which it was sent, lacks the ones before it, or has another size; `where` names the stream.
+   */
+  admits(picture: CodedPicture, where: string): boolean {
+    const fault = this.faultOf(picture);
+    if (fault === 'not begun') return false;
+    if (fault === 'missing') {
+      throw new InputError(
+        `${where}: expected every coded picture since the last key frame, found one whose predecessor is missing`,
+      );
+    }
+    if (picture.bFrame) {
+      throw new InputError(
+        `${where}: expected pictures in the order in which they are shown, found a B frame`,
+      );
+    }
+    const { width, height } = picture;
+    this.size ??= { width, height };
+    if (this.size.width !== width || this.size.height !== height) {
+      const { width: before, height: high } = this.size;
+      throw new InputError(`${where}: expected pictures of ${before}×${high}, found ${width}×${height}`);
+    }
+    return true;
+  }
 
   /** What stands in the way of decoding the next picture. H.265 numbers tell it only `strict`: encoders may skip some. */
   faultOf(picture: CodedPicture, strict = false): 'not begun' | 'missing' | undefined {

@@ -1,5 +1,6 @@
 import { InputError } from '../errors.ts';
 import type { AlignedFrame, Picture } from '../frame/types.ts';
+import { CodedOrder } from './coded-order.ts';
 import { CodedStream } from './coded-stream.ts';
 
 /**
@@ -9,24 +10,35 @@ import { CodedStream } from './coded-stream.ts';
 export class CodedRows {
   private readonly signal: AbortSignal;
   private readonly streams = new Map<string, CodedStream>();
+  private readonly orders = new Map<string, CodedOrder>();
+  private readonly copied: ReadonlySet<string>;
   private rows: AlignedFrame[] = [];
 
-  constructor(signal: AbortSignal) {
+  /** `copied`: topics whose coded pictures are not decoded. */
+  constructor(signal: AbortSignal, copied: ReadonlySet<string> = new Set()) {
     this.signal = signal;
+    this.copied = copied;
   }
 
   /**
    * A picture as a row can hold it, and its memory: a copy, or for a coded one the decoded picture, whose pixels come
-   * later. Undefined for what comes before the first key frame of a stream.
+   * later. Undefined for what comes before the first key frame of a stream; throws as
+   * `CodedOrder` does.
    */
   async take(topic: string, picture: Picture): Promise<{ value: Picture; bytes: number } | undefined> {
-    if (picture.format !== 'h264' && picture.format !== 'h265') {
-      return { value: { ...picture, data: picture.data.slice() }, bytes: picture.data.byteLength };
-    }
+    const copy = () => ({
+      value: { ...picture, data: picture.data.slice() },
+      bytes: picture.data.byteLength,
+    });
+    if (picture.format !== 'h264' && picture.format !== 'h265') return copy();
+    const order = this.orders.get(topic) ?? new CodedOrder();
+    this.orders.set(topic, order);
+    if (!order.admits(picture, `topic ${topic}`)) return undefined;
+    if (this.copied.has(topic)) return copy();
     const stream = this.streams.get(topic) ?? new CodedStream(`topic ${topic}`, this.signal);
     this.streams.set(topic, stream);
     const value = await stream.decode(picture);
-    return value && { value, bytes: stream.pictureBytes };
+    return { value, bytes: stream.pictureBytes };
   }
 
   /** Takes rows in order; gives those whose pictures are all there, in order. */

@@ -2,7 +2,6 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { FfmpegLog, findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
 import { matroskaFrame, matroskaHeader } from '../dataset/matroska.ts';
-import { CodedOrder } from './coded-order.ts';
 import { EncodeError, InputError, toError } from '../errors.ts';
 import type { Picture } from '../frame/types.ts';
 
@@ -28,7 +27,6 @@ export class CodedStream {
   private readonly where: string;
   private readonly signal: AbortSignal;
   private child: ChildProcess | undefined;
-  private readonly order = new CodedOrder();
   private readonly log = new FfmpegLog();
   private readonly waiting: { picture: { data: Uint8Array }; bytes: number }[] = [];
   private readonly unready = new WeakSet<object>();
@@ -48,31 +46,14 @@ export class CodedStream {
   }
 
   /**
-   * Takes the next coded picture; undefined before the first key frame, which nothing can decode. Throws `InputError`
-   * for a picture that is shown out of the order in which it was sent, is of another size, or lacks the ones before it.
+   * Takes the next coded picture, the first of them a key frame.
    */
-  async decode(coded: CodedPicture): Promise<RawPicture | undefined> {
-    const fault = this.order.faultOf(coded);
-    if (fault === 'not begun') return undefined;
-    if (fault === 'missing') {
-      throw new InputError(
-        `${this.where}: expected every coded picture since the last key frame, found one whose predecessor is missing`,
-      );
-    }
-    if (coded.bFrame) {
-      throw new InputError(
-        `${this.where}: expected pictures in the order in which they are shown, found a B frame`,
-      );
-    }
+  async decode(coded: CodedPicture): Promise<RawPicture> {
     const { width, height } = coded;
     const child = this.child ?? (await this.start(coded));
-    if (this.size?.width !== width || this.size.height !== height) {
-      throw new InputError(
-        `${this.where}: expected pictures of ${this.size?.width}×${this.size?.height}, found ${width}×${height}`,
-      );
-    }
     while (this.waiting.length >= mostPending && !this.failure) await this.next();
     if (this.failure) throw this.failure;
+    const { bytes = 0 } = this.size ?? {};
     const picture = {
       format: 'raw',
       pixelFormat: 'yuv420p',
@@ -81,7 +62,7 @@ export class CodedStream {
       data: new Uint8Array(0),
     } as const;
     this.unready.add(picture);
-    this.waiting.push({ picture, bytes: this.size.bytes });
+    this.waiting.push({ picture, bytes });
     const frame = Buffer.concat([matroskaFrame(this.sent++, ticks, coded.data.length), coded.data]);
     if (child.stdin?.write(frame) === false)
       await Promise.race([once(child.stdin, 'drain'), this.ended(child)]);

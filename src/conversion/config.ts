@@ -34,7 +34,9 @@ const video = z.strictObject({
   copy: z
     .enum(['never', 'auto'])
     .default('never')
-    .describe('auto: H.264 topics may be taken over without re-encoding where every row is one coded frame.'),
+    .describe(
+      'auto: H.264 and H.265 topics are taken over without re-encoding where every row is one coded frame.',
+    ),
 });
 
 const fileName = text

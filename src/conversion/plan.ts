@@ -1,7 +1,7 @@
 import { InputError } from '../errors.ts';
 import { resolveMapping, topicsOf } from '../frame/mapping.ts';
 import type { EpisodeFacts } from '../frame/episode.ts';
-import type { Mapping } from '../frame/types.ts';
+import type { Mapping, Probe } from '../frame/types.ts';
 import type { Recording } from '../recording/types.ts';
 import { ChannelReaders } from './channels.ts';
 import type { DatasetConfig } from './config.ts';
@@ -14,6 +14,8 @@ export type ConversionPlan = {
   readonly readers: ChannelReaders;
   /** Topics whose messages are read while converting. */
   readonly topics: ReadonlySet<string>;
+  /** Video features whose pictures are coded in the recording, and how. */
+  readonly coded: ReadonlyMap<string, { readonly topic: string; readonly format: 'h264' | 'h265' }>;
   /** What is known of its episodes beside the messages. */
   readonly facts: EpisodeFacts;
 };
@@ -45,7 +47,19 @@ export async function planConversion(
     marks: request.marks && parseMarks(request.marks.text, request.marks.name, recording.startTime),
   };
   const topics = new Set(mapping.sources.map((source) => source.topic));
-  return { mapping, readers, topics, facts };
+  return { mapping, readers, topics, facts, coded: codedFeatures(mapping, probes) };
+}
+
+function codedFeatures(
+  { features, sources }: Mapping,
+  probes: ReadonlyMap<string, Probe>,
+): ConversionPlan['coded'] {
+  const found = sources.flatMap(({ kind, feature, topic }) => {
+    const format = kind === 'picture' ? probes.get(topic)?.picture?.coded : undefined;
+    const isVideo = features.some(({ key, dtype }) => key === feature && dtype === 'video');
+    return format && isVideo ? [[feature, { topic, format }] as const] : [];
+  });
+  return new Map(found);
 }
 
 /** The task of the whole recording; undefined when a topic or the marks tell it. */

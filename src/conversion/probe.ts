@@ -102,6 +102,9 @@ export function describePicture(picture: Picture): NonNullable<Probe['picture']>
   const float = picture.format === 'raw' && picture.pixelFormat === 'grayf32le';
   const integer = picture.format === 'raw' && picture.pixelFormat === 'gray16le';
   const coded = picture.format === 'png' && isDepthPng(picture.data);
+  if (picture.format === 'h264' || picture.format === 'h265') {
+    return { width, height, channels: 3, depth: false, coded: picture.format };
+  }
   if (!float && !integer && !coded) return { width, height, channels: 3, depth: false };
   const light = 'light' in picture ? { light: picture.light } : {};
   return { width, height, channels: 1, depth: true, depthUnit: float ? 'm' : 'mm', ...light };

@@ -10,6 +10,7 @@ import { withReleasers } from '../releasers.ts';
 import { findIntrinsics, type IntrinsicsFound } from './camera-info.ts';
 import type { FileType } from '../storage/types.ts';
 import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
+import { type CopyPlan, planCopies } from './copy-plan.ts';
 import { conversionHash, type MarksFile } from './marks.ts';
 import { type ConversionPlan, planConversion } from './plan.ts';
 import type { StageProgress } from './progress.ts';
@@ -47,6 +48,13 @@ export async function produceEpisode(
   const plan = await planConversion(recording, { ...request, name, marks }, signal);
   const calibration = await findIntrinsics(recording, plan.mapping.sources, signal);
   const { extent, spans } = await scanTimeline(recording, plan, config, name, signal);
+  const rowOptions = { config, name, bufferMaxBytes: context.bufferMaxBytes, signal };
+  const copies = await planCopies(
+    recording,
+    plan,
+    { extent, spans },
+    { ...rowOptions, onBuffered: () => {} },
+  );
   progress.expect(extent.expectedRows);
   progress.enter('convert');
 
@@ -61,6 +69,7 @@ export async function produceEpisode(
       expectedFrames: extent.expectedRows,
       format: config.format,
       split: spans.length > 1,
+      copied: copies.copied,
       signal,
       metrics: metrics.video,
       onBuffered: (bytes) => held.set('writer', bytes),
@@ -70,10 +79,8 @@ export async function produceEpisode(
     release(() => writer.abort());
     const aligner = new FrameAligner(plan.mapping, extent, config, spans);
     const rows = alignedRows(recording, plan, aligner, {
-      config,
-      name,
-      bufferMaxBytes: context.bufferMaxBytes,
-      signal,
+      ...rowOptions,
+      copiedTopics: new Set([...copies.copied.keys()].map((key) => plan.coded.get(key)?.topic ?? '')),
       onBuffered: (bytes) => held.set('aligner', bytes),
     });
     return onScratch(folder, async () => {
@@ -87,7 +94,15 @@ export async function produceEpisode(
       );
       if (faults.length > 0)
         throw new EncodeError(`${name}: ${faults.map(({ message }) => message).join('; ')}`);
-      const manifest = manifestOf(request, source, marks, plan, calibration, written, aligner.report());
+      const manifest = manifestOf(
+        request,
+        source,
+        marks,
+        { plan, copies },
+        calibration,
+        written,
+        aligner.report(),
+      );
       const files = Object.fromEntries(
         written.files.map((file) => [publishedPath(file, request), basename(file.localPath)]),
       );
@@ -124,7 +139,7 @@ function manifestOf(
   request: ConversionRequest,
   source: OpenedSource,
   marks: MarksFile | undefined,
-  plan: ConversionPlan,
+  { plan, copies }: { readonly plan: ConversionPlan; readonly copies: CopyPlan },
   calibration: IntrinsicsFound,
   written: Written,
   alignment: AlignmentReport,
@@ -142,6 +157,7 @@ function manifestOf(
     robotType: config.robot_type ?? null,
     features: plan.mapping.features,
     videoInfo: written.videoInfo,
+    ...(Object.keys(copies.decisions).length > 0 && { copies: copies.decisions }),
     ...(Object.keys(calibration.intrinsics).length > 0 && { intrinsics: calibration.intrinsics }),
     episodes: written.parts,
     files: written.files.map((file) => {

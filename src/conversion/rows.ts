@@ -14,6 +14,8 @@ export type RowOptions = {
   readonly name: string;
   readonly bufferMaxBytes: number;
   readonly signal: AbortSignal;
+  /** Coded topics whose pictures stay as they are. */
+  readonly copiedTopics?: ReadonlySet<string>;
   /** Bytes of samples held for rows to come; called after every message. */
   readonly onBuffered: (bytes: number) => void;
 };
@@ -32,7 +34,7 @@ export async function* alignedRows(
   const { mapping, readers, topics } = plan;
   const { undecodable: tolerated } = options.config.tolerate;
   const undecodable = new UndecodableCount(options.name, tolerated);
-  const coded = new CodedRows(options.signal);
+  const coded = new CodedRows(options.signal, options.copiedTopics);
   const slices = new Slices();
   try {
     for await (const message of recording.messages({ topics, signal: options.signal })) {

@@ -23,9 +23,18 @@ function contract(manifest: EpisodeManifest): [string, unknown][] {
     ...features.map(([key, feature]): [string, unknown] => [key, feature]),
     ...Object.entries(manifest.videoInfo).map(([key, info]): [string, unknown] => [
       `the video of ${key}`,
-      info,
+      streamOf(info),
     ]),
   ];
+}
+
+/** How a video was encoded, which copied ones do not tell. */
+const ENCODING: ReadonlySet<string> = new Set(
+  ['g', 'crf', 'preset', 'fast_decode', 'video_backend', 'extra_options'].map((name) => `video.${name}`),
+);
+
+function streamOf(info: VideoInfo): VideoInfo {
+  return Object.fromEntries(Object.entries(info).filter(([name]) => !ENCODING.has(name)));
 }
 
 /**
@@ -38,6 +47,7 @@ export class DatasetSummary {
   readonly #moments = new Map<string, VectorMoments>();
   readonly #pictures = new Map<string, { channels: number[][]; count: number }>();
   readonly #depth = new Map<string, { moments: VectorMoments; quantiles: Record<QuantileName, number> }>();
+  #videoInfos: Readonly<Record<string, VideoInfo>> = {};
   #recordings = 0;
   #episodes = 0;
   #frames = 0;
@@ -46,6 +56,7 @@ export class DatasetSummary {
   add(manifest: EpisodeManifest): void {
     this.#first ??= manifest;
     this.#checkAgreement(this.#first, manifest);
+    this.#addVideoInfos(manifest);
     this.#recordings += 1;
     for (const part of manifest.episodes) {
       this.#episodes += 1;
@@ -68,6 +79,18 @@ export class DatasetSummary {
           `${other.source.url} has ${JSON.stringify(own) ?? 'nothing'}`,
       );
     }
+  }
+
+  #addVideoInfos({ videoInfo }: EpisodeManifest): void {
+    const known = this.#recordings === 0 ? videoInfo : this.#videoInfos;
+    const common = Object.entries(known).map(([key, info]) => {
+      const other = videoInfo[key];
+      const same = Object.entries(info).filter(
+        ([name, value]) => JSON.stringify(value) === JSON.stringify(other?.[name]),
+      );
+      return [key, same.length === Object.keys(info).length ? info : Object.fromEntries(same)] as const;
+    });
+    this.#videoInfos = Object.fromEntries(common);
   }
 
   #addStats(feature: Feature, part: EpisodePart, key: string): void {
@@ -129,8 +152,9 @@ export class DatasetSummary {
   get features(): readonly Feature[] {
     return this.#some().features;
   }
+  /** What all videos of a feature have in common: how they were encoded only if that is so. */
   get videoInfos(): Readonly<Record<string, VideoInfo>> {
-    return this.#some().videoInfo;
+    return this.#videoInfos;
   }
   get recordings(): number {
     return this.#recordings;

@@ -1,24 +1,29 @@
 import type { Picture } from '../frame/types.ts';
 import type { CameraTrack, FinishedCamera, FinishedVideo } from './camera-track.ts';
 import type { EncoderOptions } from './video.ts';
-import { VideoTrack } from './video-track.ts';
 
 type Finished = { readonly first: number; readonly camera: FinishedCamera };
 
-/** A colour camera with a video of its own for every episode, one encoder after the other. */
+/** A colour camera with a video of its own for every episode, one after the other. */
 export class EpisodeVideos implements CameraTrack {
   readonly #options: EncoderOptions;
+  readonly #open: (options: EncoderOptions) => CameraTrack;
   readonly #onVideo: (video: FinishedVideo) => void;
   readonly #finished: Finished[] = [];
-  #track: VideoTrack | undefined;
+  #track: CameraTrack | undefined;
   #first = 0;
   #frames = 0;
   /** The end of the episode before: its encoder finishes before the next one starts. */
   #ending: Promise<void> = Promise.resolve();
 
-  /** `onVideo` is told of every video as soon as it is complete. */
-  constructor(options: EncoderOptions, onVideo: (video: FinishedVideo) => void) {
+  /** `open` starts the video of one episode; `onVideo` is told of every one as soon as it is complete. */
+  constructor(
+    options: EncoderOptions,
+    open: (options: EncoderOptions) => CameraTrack,
+    onVideo: (video: FinishedVideo) => void,
+  ) {
     this.#options = options;
+    this.#open = open;
     this.#onVideo = onVideo;
     this.#track = this.#create(0);
   }
@@ -64,9 +69,9 @@ export class EpisodeVideos implements CameraTrack {
     this.#track = undefined;
   }
 
-  #create(episode: number): VideoTrack {
+  #create(episode: number): CameraTrack {
     const path = this.#options.path.replace(/\.mp4$/, `-${episode}.mp4`);
-    return new VideoTrack({ ...this.#options, path });
+    return this.#open({ ...this.#options, path });
   }
 }
 

@@ -35,11 +35,8 @@ export type DatasetInfo = {
 
 const CAMERA_NAMES = ['height', 'width', 'channels'];
 
-/**
- * The `info` of a video feature (lerobot `get_video_info` and `VideoEncoderConfig`), from the video that was written.
- * `video_backend` and `extra_options` keep lerobot's defaults: it rebuilds an encoder from them and refuses others.
- */
-export function videoInfo(video: Mp4Video, fps: number, settings: VideoSettings): VideoInfo {
+/** The `info` of a video feature as far as the stream itself tells it (lerobot `get_video_info`). */
+export function streamInfo(video: Mp4Video, fps: number, settings: VideoSettings): VideoInfo {
   return {
     'video.height': video.height,
     'video.width': video.width,
@@ -48,13 +45,25 @@ export function videoInfo(video: Mp4Video, fps: number, settings: VideoSettings)
     'video.fps': fps,
     'video.channels': (video.pixFmt ?? settings.pixFmt).startsWith('gray') ? 1 : 3,
     has_audio: false,
+    is_depth_map: false,
+  };
+}
+
+/**
+ * The `info` of a video feature that was encoded here (lerobot `VideoEncoderConfig`), from the video that was written.
+ * `video_backend` and `extra_options` keep lerobot's defaults: it rebuilds an encoder from them and refuses others.
+ */
+export function videoInfo(video: Mp4Video, fps: number, settings: VideoSettings): VideoInfo {
+  const { is_depth_map: isDepth, ...stream } = streamInfo(video, fps, settings);
+  return {
+    ...stream,
     'video.g': settings.gop,
     'video.crf': settings.crf,
     'video.preset': settings.preset,
     'video.fast_decode': 0,
     'video.video_backend': 'pyav',
     'video.extra_options': {},
-    is_depth_map: false,
+    is_depth_map: isDepth,
   };
 }
 

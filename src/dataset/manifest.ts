@@ -102,6 +102,9 @@ const manifest = z.strictObject({
   robotType: z.string().nullable(),
   features: z.array(feature).min(1),
   videoInfo: z.record(z.string(), z.record(z.string(), z.unknown())),
+  copies: z
+    .record(z.string(), z.strictObject({ copied: z.boolean(), reason: z.string().optional() }))
+    .optional(),
   intrinsics: z.record(z.string(), intrinsics).optional(),
   episodes: z.array(part).min(1),
   files: z.array(file).min(1),

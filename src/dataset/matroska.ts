@@ -92,11 +92,12 @@ export function matroskaHeader({ codec, width, height, fps }: MatroskaTrack): Bu
 }
 
 /** The bytes before picture number `index` of `length` bytes, to be followed by the picture itself. */
-export function matroskaFrame(index: number, fps: number, length: number): Buffer {
+export function matroskaFrame(index: number, fps: number, length: number, keyframe = true): Buffer {
   const timestamp = Math.round((index * 1e9) / fps / TICK_NS);
   const time = element(0xe7, ebmlNumber(timestamp));
-  // SimpleBlock: track 1, time relative to the cluster 0, keyframe.
-  const block = Buffer.concat([Uint8Array.of(0xa3), size(4 + length), Uint8Array.of(0x81, 0x00, 0x00, 0x80)]);
+  // SimpleBlock: track 1, time relative to the cluster 0, whether it is a keyframe.
+  const flags = keyframe ? 0x80 : 0;
+  const block = Buffer.concat([Uint8Array.of(0xa3), size(4 + length), Uint8Array.of(0x81, 0, 0, flags)]);
   return Buffer.concat([
     Uint8Array.of(0x1f, 0x43, 0xb6, 0x75),
     size(time.length + block.length + length),

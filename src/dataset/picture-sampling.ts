@@ -32,6 +32,11 @@ export function sampleStride(width: number, height: number): number {
 const openStep = (index: number) =>
   Math.max(1, Math.floor(Math.min(index / 100, Math.sqrt(Math.sqrt(index)))));
 
+/** Distance from one wanted picture to the next at frame `index` of an episode of `expected` frames. */
+export function samplingStep(index: number, expected: number | undefined): number {
+  return expected === undefined || index >= expected ? openStep(index) : step(expected);
+}
+
 /**
  * Whether frame `index` may be needed for the statistics: exactly the formula's frames up to the expected length
  * (undefined: not known), and beyond it enough frames for any length.

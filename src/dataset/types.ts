@@ -122,6 +122,8 @@ export type EpisodeManifest = {
   readonly features: readonly Feature[];
   /** `info` of each video feature for info.json, by key. */
   readonly videoInfo: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** By coded camera, where the config allows copying: whether its pictures were taken over, or why not. */
+  readonly copies?: Readonly<Record<string, { readonly copied: boolean; readonly reason?: string }>>;
   /** By camera feature, where the recording has a calibration. */
   readonly intrinsics?: Readonly<Record<string, CameraIntrinsics>>;
   readonly episodes: readonly EpisodePart[];

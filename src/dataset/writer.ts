@@ -4,6 +4,7 @@ import type { AlignedFrame, Feature } from '../frame/types.ts';
 import type { VideoMetrics } from '../metrics/video.ts';
 import type { CameraTrack, FinishedCamera, FinishedVideo } from './camera-track.ts';
 import { isCamera } from './columns.ts';
+import { type CopiedCamera, CopyTrack } from './copy-track.ts';
 import { DepthImages } from './depth-images.ts';
 import { DEPTH_VIDEO, DepthTrack } from './depth-track.ts';
 import { encoderName } from './encoder-options.ts';
@@ -21,6 +22,7 @@ import type {
   Written,
   WrittenFile,
 } from './types.ts';
+import type { EncoderOptions } from './video.ts';
 import { VideoTrack } from './video-track.ts';
 
 /** What a writer is given. */
@@ -36,6 +38,8 @@ export type DatasetWriterOptions = {
   readonly format?: DatasetFormat;
   /** The recording may be cut into several episodes, whose lengths are not known beforehand. */
   readonly split?: boolean;
+  /** Video features whose coded pictures are taken over as they are. */
+  readonly copied?: ReadonlyMap<string, CopiedCamera>;
   readonly signal: AbortSignal;
   readonly metrics: VideoMetrics;
   /** Program to encode with; default `ffmpeg` on PATH. */
@@ -89,7 +93,8 @@ export class DatasetWriter {
     if (depth && options.format === 'v2.1') {
       throw new InputError(`${depth.key}: LeRobot v2.1 has no depth, use format v3.0`);
     }
-    for (const { camera } of videos) {
+    for (const { key, camera } of videos) {
+      if (options.copied?.has(key)) continue;
       const settings = camera?.depthUnit === undefined ? options.video : DEPTH_VIDEO;
       await checkEncoder(settings, options.ffmpeg);
     }
@@ -138,7 +143,7 @@ export class DatasetWriter {
   async finish(): Promise<Written> {
     this.#use();
     if (this.#episodes.length === 0) throw new InputError('no rows: not a single frame could be made');
-    const { video, ffmpeg, features } = this.#options;
+    const { ffmpeg, features } = this.#options;
     const finished = new Map<string, FinishedCamera>();
     const [tableStats] = await Promise.all([
       this.#table.finish().then(async (stats) => {
@@ -168,7 +173,7 @@ export class DatasetWriter {
       parts,
       files,
       videoInfo: Object.fromEntries(videos.map(({ key, info }) => [key, info])),
-      encoder: program === undefined ? null : `${program} ${encoderName(video.codec)}`,
+      encoder: program === undefined ? null : `${program} ${this.#encoders()}`,
       repeated: Object.fromEntries(repeated) as Record<string, number>,
     };
   }
@@ -227,8 +232,18 @@ export class DatasetWriter {
       onQueued,
     };
     if (feature.camera?.depthUnit !== undefined) return new DepthTrack(encoder);
-    if (this.#options.format !== 'v2.1') return new VideoTrack(encoder);
-    return new EpisodeVideos(encoder, (video) => void this.#closeVideo(feature.key, video));
+    const copied = this.#options.copied?.get(feature.key);
+    const open = (options: EncoderOptions) =>
+      copied ? new CopyTrack(options, copied) : new VideoTrack(options);
+    if (this.#options.format !== 'v2.1') return open(encoder);
+    return new EpisodeVideos(encoder, open, (video) => void this.#closeVideo(feature.key, video));
+  }
+
+  /** What made the videos: the encoder, unless all of them were copied. */
+  #encoders(): string {
+    const { features, copied, video } = this.#options;
+    const encoded = features.some(({ key, dtype }) => dtype === 'video' && !copied?.has(key));
+    return encoded ? encoderName(video.codec) : 'copy';
   }
 
   #use(): void {

@@ -200,6 +200,8 @@ export type Probe = {
     readonly depth: boolean;
     /** Set for 16-bit levels that the recording calls light (mono16): a camera may store them as colours, too. */
     readonly light?: true;
+    /** Set for the pictures of a video stream. */
+    readonly coded?: 'h264' | 'h265';
     /** Unit of depth values: integers are mm (the default), floats are m. */
     readonly depthUnit?: 'mm' | 'm';
   };

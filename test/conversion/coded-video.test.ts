@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
@@ -50,10 +50,14 @@ async function recordingOf(
   units: readonly Buffer[],
   first = 0,
   lost: readonly number[] = [],
+  jointsLater = 0,
+  name = '',
 ): Promise<string> {
-  const path = join(folder, `${codec}-${first}-${lost.join('-')}.mcap`);
+  const path = join(folder, `${name}${codec}-${units.length}-${first}-${lost.join('-')}-${jointsLater}.mcap`);
   const change = (channels: BuiltChannel[]): BuiltChannel[] => [
-    ...channels.filter(({ topic }) => topic.startsWith('/joint')),
+    ...channels
+      .filter(({ topic }) => topic.startsWith('/joint'))
+      .map((channel) => ({ ...channel, messages: channel.messages.slice(jointsLater) })),
     {
       topic: '/cam/video',
       type: 'sensor_msgs/CompressedImage',
@@ -188,6 +192,117 @@ for (const codec of ['h264', 'h265'] as const) {
     t.like(camera, { samples: 39, undecodable: 5, used: 34, held: 6 });
   });
 }
+
+const copying = (codec: 'h264' | 'h265', changes: object = {}) => ({
+  ...config(30),
+  video: { codec: codec === 'h264' ? 'h264' : 'hevc', copy: 'auto' },
+  ...changes,
+});
+
+for (const codec of ['h264', 'h265'] as const) {
+  test(`a ${codec} stream that lies on the grid is copied: the same coded bytes, every frame at its time`, async (t) => {
+    const { convert, finalize, context, output } = await bench(t);
+    const folder = await temporaryFolder(t);
+    // 250 pictures: with a key frame in ten there are enough of them for the statistics.
+    for (const [slot, frames] of [60, 250].entries()) {
+      const units = coded(codec, frames, noB[codec]);
+      const source = await recordingOf(folder, codec, units);
+      const { manifest } = await convert(source, copying(codec), `take-${slot}`, slot);
+      t.deepEqual(manifest.copies, { 'observation.images.cam': { copied: true } });
+      t.regex(manifest.converter.encoder ?? '', / copy$/);
+      const path = join(output, manifest.files.find(({ type }) => type === 'video')?.path ?? '');
+      t.deepEqual(
+        await numbersIn(path),
+        Array.from({ length: manifest.alignment.rows }, (_, i) => i),
+      );
+      t.true(manifest.alignment.rows >= frames - 1);
+      const times = await run('ffprobe', [
+        '-v',
+        'error',
+        '-show_entries',
+        'packet=pts_time,flags',
+        '-of',
+        'csv=p=0',
+        path,
+      ]);
+      const packets = times.stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(','));
+      packets.forEach(([time], i) => t.true(Math.abs(Number(time) - i / 30) < 1e-6, `frame ${i} at ${time}`));
+      t.deepEqual(
+        packets.flatMap(([, flags = ''], i) => (flags.startsWith('K') ? [i] : [])),
+        Array.from({ length: frames / 10 }, (_, i) => i * 10),
+      );
+      const stats = manifest.episodes[0]?.stats['observation.images.cam'];
+      const { manifest: again } = await convert(
+        source,
+        { ...copying(codec), video: { codec: copying(codec).video.codec } },
+        `again-${slot}`,
+        slot + 10,
+      );
+      const encoded = again.episodes[0]?.stats['observation.images.cam'];
+      t.is(stats?.count, encoded?.count);
+      for (const channel of [0, 1, 2]) {
+        const [own = 0, other = 1] = [stats?.mean[channel], encoded?.mean[channel]];
+        t.true(Math.abs(own - other) < 0.02, `channel ${channel}: ${own}, decoded ${other}`);
+      }
+    }
+    await finalize(copying(codec), ['take-0', 'take-1']);
+    t.deepEqual(
+      (await verifyDataset(context.output)).filter(({ ok }) => !ok),
+      [],
+    );
+  });
+}
+
+test('a stream that cannot be copied is encoded, and the manifest says why', async (t) => {
+  const { convert, finalize, context, output } = await bench(t);
+  const folder = await temporaryFolder(t);
+  const units = coded('h264', 60, noB.h264);
+  const source = await recordingOf(folder, 'h264', units);
+  const key = 'observation.images.cam';
+  const small = {
+    ...config(30).features,
+    [key]: { ...config(30).features[key], resize: { width: 80, height: 48 } },
+  };
+  const full = coded('h264', 60, [...noB.h264, '-vf', 'scale=out_range=full', '-pix_fmt', 'yuvj420p']);
+  const far = coded('h264', 60, ['-preset', 'veryfast', '-g', '60', '-bf', '0', '-sc_threshold', '0']);
+  const cases: [reason: RegExp, source: string, changes: object][] = [
+    [/row 1 shows the picture of the row before it again/, source, { fps: 60 }],
+    [/row 1 does not follow the picture before it/, source, { fps: 15 }],
+    [/row 0 does not begin with a key frame/, await recordingOf(folder, 'h264', units, 0, [], 15), {}],
+    [/changed \(resize\)/, source, { features: small }],
+    [/has h264, video.codec asks for hevc/, source, { video: { codec: 'hevc', copy: 'auto' } }],
+    [
+      /pictures are yuvj420p, video.pix_fmt asks for yuv420p/,
+      await recordingOf(folder, 'h264', full, 0, [], 0, 'full'),
+      {},
+    ],
+    [
+      /more than 30 pictures lie between key frames/,
+      await recordingOf(folder, 'h264', far, 0, [], 0, 'far'),
+      {},
+    ],
+  ];
+  for (const [i, [reason, from, changes]] of cases.entries()) {
+    const { manifest } = await convert(from, copying('h264', changes), `case-${i}`, i);
+    t.false(manifest.copies?.[key]?.copied, `${reason}`);
+    t.regex(manifest.copies?.[key]?.reason ?? '', reason);
+    t.is(manifest.files.find(({ type }) => type === 'video')?.frames, manifest.alignment.rows);
+  }
+  // Copied and encoded recordings make one dataset.
+  await convert(source, copying('h264'), 'copied', 20);
+  await finalize(copying('h264'), ['copied', 'case-6']);
+  t.deepEqual(
+    (await verifyDataset(context.output)).filter(({ ok }) => !ok),
+    [],
+  );
+  const info = JSON.parse(await readFile(join(output, 'meta/info.json'), 'utf8')) as {
+    features: Record<string, { info: Record<string, unknown> }>;
+  };
+  t.false('video.crf' in (info.features[key]?.info ?? {}));
+});
 
 test('the colours of a stream in BT.709 arrive as they were', async (t) => {
   const { convert, output } = await bench(t);
