@@ -1,11 +1,16 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { Registry } from 'prom-client';
 import { type Inspection, inspectRecording } from '../conversion/inspect.ts';
+import { pngOf } from '../conversion/picture-png.ts';
 import { openSource } from '../conversion/source.ts';
 import { suggestConfig } from '../conversion/suggest.ts';
+import { InputError } from '../errors.ts';
 import { createMetrics } from '../metrics/index.ts';
 import { withReleasers } from '../releasers.ts';
 import { type CliContext, printJson, printLines, toUrl } from './context.ts';
+import type { Picture } from '../recording/types.ts';
 import { sourceSettings } from './settings.ts';
 import { humanBytes, humanSeconds, table } from './table.ts';
 
@@ -15,17 +20,59 @@ export function inspectCommand(context: CliContext): Command {
     .description('show what a recording holds: topics, types, rates, clocks, gaps')
     .argument('<recording>', 'file, rosbag2 folder or URL')
     .option('-s, --suggest', 'print a commented config to start from')
+    .option('-p, --pictures <folder>', 'write the first picture of every camera there, as PNG')
     .option('--json', 'machine-readable output')
     .addHelpText(
       'after',
-      '\nExamples:\n  $ roboflow inspect demo.mcap\n  $ roboflow inspect demo.mcap --suggest > robot.yaml\n  $ roboflow inspect s3://raw/day1/ep_001.bag --json',
+      '\nExamples:\n  $ roboflow inspect demo.mcap\n  $ roboflow inspect demo.mcap --suggest > robot.yaml\n  $ roboflow inspect demo.mcap --pictures /tmp/look\n  $ roboflow inspect s3://raw/day1/ep_001.bag --json',
     )
-    .action(async (recording: string, options: { json?: boolean; suggest?: boolean }) => {
-      const { inspection, facts } = await inspect(recording, context);
+    .action(async (recording: string, options: Options) => {
+      const { inspection, facts, pictures } = await inspect(recording, context);
+      const shown =
+        options.pictures === undefined ? [] : await writePictures(pictures, options.pictures, context);
       if (options.suggest) context.out.write(suggestConfig(facts));
-      else if (options.json) printJson(context, inspection);
-      else printLines(context, ...describe(inspection));
+      else if (options.json) printJson(context, { ...inspection, pictures: shown });
+      else
+        printLines(
+          context,
+          ...describe(inspection),
+          ...(shown.length > 0 ? ['', ...shown.map(shownLine)] : []),
+        );
     });
+}
+
+type Options = { json?: boolean; suggest?: boolean; pictures?: string };
+
+/** The picture of a topic: where it lies, or why there is none. */
+type Shown = { readonly topic: string; readonly path?: string; readonly reason?: string };
+
+async function writePictures(
+  pictures: ReadonlyMap<string, Picture>,
+  folder: string,
+  { signal }: CliContext,
+): Promise<Shown[]> {
+  const place = resolve(folder);
+  await mkdir(place, { recursive: true });
+  const used = new Map<string, number>();
+  const shown: Shown[] = [];
+  for (const [topic, picture] of pictures) {
+    const name = topic.replaceAll(/[^A-Za-z0-9_-]+/g, '_').replaceAll(/^_+|_+$/g, '') || 'camera';
+    const times = (used.get(name) ?? 0) + 1;
+    used.set(name, times);
+    const path = join(place, `${name}${times > 1 ? `-${times}` : ''}.png`);
+    try {
+      await writeFile(path, await pngOf(picture, signal));
+      shown.push({ topic, path });
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      shown.push({ topic, reason: thrown.message });
+    }
+  }
+  return shown;
+}
+
+function shownLine({ topic, path, reason }: Shown): string {
+  return `${topic}: ${path ?? `no picture: ${reason}`}`;
 }
 
 async function inspect(recording: string, context: CliContext) {

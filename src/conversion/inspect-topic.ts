@@ -62,8 +62,12 @@ export class TopicScan {
     if (this.#count === 0) {
       this.#first = message.logTime;
       this.#attempt(() => this.#look(message));
-    } else if (message.logTime - this.#last > this.#largestGap)
-      this.#largestGap = message.logTime - this.#last;
+    } else {
+      if (message.logTime - this.#last > this.#largestGap) this.#largestGap = message.logTime - this.#last;
+      // A coded stream has nothing to show before its first key frame.
+      if (this.#picture && 'keyframe' in this.#picture && !this.#picture.keyframe)
+        this.#attempt(() => this.#look(message));
+    }
     this.#last = message.logTime;
     this.#count++;
     const { stamp, ok } = this.#stampOf(message);
@@ -91,7 +95,7 @@ export class TopicScan {
     };
   }
 
-  /** The first picture of a camera. */
+  /** The first picture of a camera, of a coded one its first key frame. */
   get picture(): Picture | undefined {
     return this.#picture;
   }
@@ -112,8 +116,10 @@ export class TopicScan {
 
   #look(message: Message): void {
     const decoded = createDecoder(this.#channel)(message.data);
-    this.#firstMessage = decoded;
-    this.#fields = fieldsOf(decoded);
+    if (this.#count === 0) {
+      this.#firstMessage = decoded;
+      this.#fields = fieldsOf(decoded);
+    }
     if (!isPictureSchema(this.#channel)) return;
     const picture = toPicture(decoded, this.#channel);
     this.#picture = { ...picture, data: picture.data.slice() };

@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../errors.ts';
-import type { Loss, Recording } from '../recording/types.ts';
+import type { Loss, Picture, Recording } from '../recording/types.ts';
 import { type TopicInspection, TopicScan } from './inspect-topic.ts';
 import type { RecordingFacts } from './suggest.ts';
 
@@ -18,14 +18,22 @@ export type Inspection = {
   readonly losses: readonly Loss[];
 };
 
+/** What an inspection found: its description, what a config is suggested from, and the first picture of every camera. */
+export type Inspected = {
+  readonly inspection: Inspection;
+  readonly facts: RecordingFacts;
+  /** By topic. */
+  readonly pictures: ReadonlyMap<string, Picture>;
+};
+
 /**
  * Reads a recording once and describes every topic. A topic that cannot be decoded is described all the same, with
- * the reason in `refused`. `facts` is what a config is suggested from.
+ * the reason in `refused`.
  */
 export async function inspectRecording(
   source: { readonly name: string; readonly recording: Recording; readonly info: { readonly size: number } },
   signal: AbortSignal,
-): Promise<{ readonly inspection: Inspection; readonly facts: RecordingFacts }> {
+): Promise<Inspected> {
   const { recording } = source;
   const topics = new Map<string, TopicScan>();
   for (const channel of recording.channels) {
@@ -54,5 +62,8 @@ export async function inspectRecording(
   return {
     inspection,
     facts: { ...inspection, topics: inspected.flatMap((topic) => topic.facts(start) ?? []) },
+    pictures: new Map(
+      inspected.flatMap(({ topic, picture }) => (picture ? [[topic, picture] as const] : [])),
+    ),
   };
 }

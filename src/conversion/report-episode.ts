@@ -10,6 +10,7 @@ import { EncodeError, InputError, throwIfAborted } from '../errors.ts';
 import type { Feature } from '../frame/types.ts';
 import { type Releaser, withReleasers } from '../releasers.ts';
 import type { Storage, StoredObject } from '../storage/types.ts';
+import { depthShades } from './depth-shades.ts';
 import { manifestKeys } from './ledger.ts';
 import { readManifest } from './manifests.ts';
 import { episodePage, type SheetFrame } from './report.ts';
@@ -134,7 +135,7 @@ async function readTable(
         for (const row of wanted) {
           const bytes = bytesOf(values.get(key)?.[row]);
           const picture = await thumbnail(
-            camera?.depthUnit === undefined ? sharp(bytes) : await shades(bytes),
+            camera?.depthUnit === undefined ? sharp(bytes) : await depthShades(bytes),
           );
           table.pictures.push({ camera: key, index: start + row - part.firstFrame, picture });
         }
@@ -155,19 +156,6 @@ function bytesOf(cell: unknown): Uint8Array {
   const bytes = typeof cell === 'object' && cell !== null && 'bytes' in cell ? cell.bytes : undefined;
   if (bytes instanceof Uint8Array) return bytes;
   throw new InputError('expected the bytes of a picture in the table, found none');
-}
-
-/** A depth picture in shades of grey, from its nearest to its farthest pixel. */
-async function shades(depth: Uint8Array): Promise<Sharp> {
-  const { data, info } = await sharp(depth).raw({ depth: 'float' }).toBuffer({ resolveWithObject: true });
-  const values = new Float32Array(Uint8Array.from(data).buffer);
-  let [nearest, farthest] = [Infinity, -Infinity];
-  for (const value of values) {
-    nearest = Math.min(nearest, value);
-    farthest = Math.max(farthest, value);
-  }
-  const grey = Uint8Array.from(values, (value) => (255 * (value - nearest)) / (farthest - nearest || 1));
-  return sharp(grey, { raw: { width: info.width, height: info.height, channels: 1 } });
 }
 
 function thumbnail(picture: Sharp): Promise<Uint8Array> {
