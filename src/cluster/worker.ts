@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { Registry } from 'prom-client';
 import { type Config, s3Settings, secretsOf, workerSlot } from '../config.ts';
 import { convertEpisode } from '../conversion/convert.ts';
+import { logEncoders } from '../conversion/encoders.ts';
 import { finalizeDataset } from '../conversion/finalize.ts';
 import { createLog } from '../log.ts';
 import { createMetrics, createWorkerMetrics } from '../metrics/index.ts';
@@ -123,6 +124,7 @@ export async function startWorker(config: Config): Promise<void> {
   await consumer.ready();
   announce({ type: 'ready' });
   log.info({ slot }, 'worker ready');
+  if (slot === 0) await logEncoders(log);
 }
 
 async function assertAllowed(base: URL, { SOURCE_ROOTS }: Config): Promise<void> {

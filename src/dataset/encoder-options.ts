@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { InputError } from '../errors.ts';
 import type { Feature, PictureTransform } from '../frame/types.ts';
 import type { VideoSettings } from './types.ts';
@@ -36,7 +37,8 @@ export function encoderArguments(settings: VideoSettings): string[] {
   if (!/^[a-z0-9_]+$/i.test(settings.pixFmt)) {
     throw new InputError(`video.pix_fmt names a pixel format; found "${settings.pixFmt}"`);
   }
-  const args = ['-c:v', encoder, '-pix_fmt', settings.pixFmt, '-g', String(settings.gop), '-bf', '0'];
+  const pixels = onDevice(encoder) ? [] : ['-pix_fmt', settings.pixFmt];
+  const args = ['-c:v', encoder, ...pixels, '-g', String(settings.gop), '-bf', '0'];
   const crf = String(settings.crf);
   switch (encoder) {
     case 'libx264':
@@ -77,6 +79,28 @@ export function encoderArguments(settings: VideoSettings): string[] {
 /** SVT-AV1 counts its presets; a word of x264 means its fastest sensible one. */
 function svtPreset(preset: string): string {
   return /^\d+$/.test(preset) ? preset : '12';
+}
+
+/** Whether an encoder takes pictures from a graphics device's memory only. */
+function onDevice(encoder: string): boolean {
+  return encoder.endsWith('_vaapi');
+}
+
+/** Arguments before the inputs: the device that an encoder works on, the machine's first. */
+export function deviceArguments(codec: string): string[] {
+  return onDevice(encoderName(codec)) ? ['-vaapi_device', renderDevice()] : [];
+}
+
+/** Filters behind all others: how pictures get to the device. */
+export function deviceFilters({ codec, pixFmt }: VideoSettings): string[] {
+  if (!onDevice(encoderName(codec))) return [];
+  return [`format=${/10/.test(pixFmt) ? 'p010' : 'nv12'}`, 'hwupload'];
+}
+
+function renderDevice(): string {
+  const folder = '/dev/dri';
+  const devices = existsSync(folder) ? readdirSync(folder).filter((name) => /^renderD\d+$/.test(name)) : [];
+  return `${folder}/${devices.toSorted()[0] ?? 'renderD128'}`;
 }
 
 /** How hardware encoders are told about constant quality. */

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { EncodeError, toError } from '../errors.ts';
-import { encoderArguments, encoderName } from './encoder-options.ts';
+import { deviceArguments, deviceFilters, encoderArguments, encoderName } from './encoder-options.ts';
 import { findFfmpeg } from './ffmpeg.ts';
 import type { VideoSettings } from './types.ts';
 
@@ -43,20 +43,34 @@ export async function checkEncoder(settings: VideoSettings, ffmpeg?: string): Pr
 /** Whether an encoder works on this machine; `reason` when it does not. */
 export type EncoderProbe = { readonly encoder: string; readonly works: boolean; readonly reason?: string };
 
-/** Tries every suitable encoder the program was built with on a few made-up pictures, one after the other. */
+/**
+ * What this machine can encode with: the software encoders its FFmpeg was built with, and every hardware encoder after
+ * a try on a few made-up pictures, one after the other, for many are built in where there is no such hardware.
+ */
 export async function probeEncoders(ffmpeg?: string): Promise<EncoderProbe[]> {
-  const { path } = await findFfmpeg(ffmpeg);
+  const { path, leash } = await findFfmpeg(ffmpeg);
   const known = await builtIn(path);
   const probes: EncoderProbe[] = [];
   for (const encoder of CANDIDATES.filter((name) => known.has(name))) {
-    const source = ['-f', 'lavfi', '-i', 'testsrc=size=256x144:rate=10', '-frames:v', '4'];
+    if (encoder.startsWith('lib')) {
+      probes.push({ encoder, works: true });
+      continue;
+    }
     const settings = { codec: encoder, crf: 30, gop: 2, preset: 'fast', pixFmt: 'yuv420p' };
-    const args = ['-hide_banner', '-nostdin', '-v', 'error', ...source, ...encoderArguments(settings)];
+    const start = ['-hide_banner', '-nostdin', '-v', 'error', ...deviceArguments(encoder)];
+    const source = ['-f', 'lavfi', '-i', 'testsrc=size=256x144:rate=10', '-frames:v', '4'];
+    const filters = ['-vf', ['null', ...deviceFilters(settings)].join(',')];
+    const [program = path, ...rest] = [...leash, path, ...start, ...source, ...filters];
     try {
-      await run(path, [...args, '-f', 'null', '-'], { timeout: 20_000, killSignal: 'SIGKILL' });
+      await run(program, [...rest, ...encoderArguments(settings), '-f', 'null', '-'], {
+        timeout: 20_000,
+        killSignal: 'SIGKILL',
+      });
       probes.push({ encoder, works: true });
     } catch (thrown) {
-      probes.push({ encoder, works: false, reason: toError(thrown).message.slice(-300) });
+      const { stderr = '' } = thrown as { stderr?: string };
+      const reason = stderr.trim().split('\n')[0] ?? '';
+      probes.push({ encoder, works: false, reason: reason || toError(thrown).message.slice(-300) });
     }
   }
   return probes;

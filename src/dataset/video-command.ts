@@ -1,6 +1,12 @@
 import { InputError } from '../errors.ts';
 import type { Feature } from '../frame/types.ts';
-import { encoderArguments, muxerArguments, transformFilters } from './encoder-options.ts';
+import {
+  deviceArguments,
+  deviceFilters,
+  encoderArguments,
+  muxerArguments,
+  transformFilters,
+} from './encoder-options.ts';
 import type { Ffmpeg } from './ffmpeg.ts';
 import type { EncoderPicture } from './picture-input.ts';
 import { candidateExpression } from './picture-sampling.ts';
@@ -67,7 +73,8 @@ export function encoderCommand(options: {
   const source = input(first, fps);
   const sync = [ffmpeg.syncOption, 'passthrough'];
   const video = [...sync, ...encoderArguments(settings), ...muxerArguments(fps), '-f', 'mp4', `file:${path}`];
-  const start = ['-hide_banner', '-nostdin', '-nostats', '-loglevel', 'level+verbose', '-y', ...source.args];
+  const quiet = ['-hide_banner', '-nostdin', '-nostats', '-loglevel', 'level+verbose', '-y'];
+  const start = [...quiet, ...deviceArguments(settings.codec), ...source.args];
   if (options.sampled === false) return [...start, '-map', '0:v', ...video];
   const stored = [...source.filters, ...transformFilters(feature.camera?.transform ?? {})];
   const select = expectedFrames === undefined ? [] : [`select='${candidateExpression(expectedFrames)}'`];
@@ -76,7 +83,7 @@ export function encoderCommand(options: {
   const sampled = [...select, first.format === 'jpeg' ? planes : rgb];
   const graph = [
     `[0:v]${[...stored, 'split'].join(',')}[all][seen]`,
-    `[all]${rangeFilter(first)}[video]`,
+    `[all]${[rangeFilter(first), ...deviceFilters(settings)].join(',')}[video]`,
     `[seen]${sampled.join(',')}[sampled]`,
   ].join(';');
   const samples = first.format === 'jpeg' ? ['-strict', '-1', '-f', 'yuv4mpegpipe'] : ['-f', 'rawvideo'];

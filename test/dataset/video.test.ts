@@ -7,6 +7,8 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { Registry } from 'prom-client';
 import sharp from 'sharp';
+import { encoderCommand } from '../../src/dataset/video-command.ts';
+import { findFfmpeg } from '../../src/dataset/ffmpeg.ts';
 import { probeEncoders } from '../../src/dataset/encoders.ts';
 import { DatasetWriter } from '../../src/dataset/writer.ts';
 import type { VideoSettings, Written } from '../../src/dataset/types.ts';
@@ -441,6 +443,24 @@ test('encoders of this machine are tried, and the usual ones work', async (t) =>
   const probes = await probeEncoders();
   t.true(probes.find((probe) => probe.encoder === 'libx264')?.works);
   for (const { works, reason } of probes) t.is(reason === undefined, works);
+});
+
+test('a VAAPI encoder is given its device and pictures in its memory', async (t) => {
+  const command = encoderCommand({
+    ffmpeg: await findFfmpeg(),
+    feature: camera(KEY, 64, 48),
+    first: await numberedJpeg(1, 64, 48),
+    path: 'out.mp4',
+    fps: 30,
+    settings: { ...VIDEO, codec: 'h264_vaapi' },
+    expectedFrames: 10,
+  });
+  const device = command.indexOf('-vaapi_device');
+  t.regex(command[device + 1] ?? '', /^\/dev\/dri\/renderD\d+$/);
+  t.true(device >= 0 && device < command.indexOf('-i'));
+  t.regex(command.join(' '), /out_range=limited,format=nv12,hwupload\[video\]/);
+  t.false(command.includes('-pix_fmt'));
+  t.regex(command.join(' '), /-rc_mode CQP -qp 23/);
 });
 
 test('a video that lost frames is an EncodeError naming the camera and the numbers', async (t) => {
