@@ -52,6 +52,10 @@ export function crossFaults(config: unknown): CrossFault[] {
       }
     }
   }
+  if (config['format'] === 'v2.1' && isRecord(config['videos']) && config['videos']['pack'] === true) {
+    const message = 'LeRobot v2.1 has a video for every episode: videos.pack needs format v3.0';
+    faults.push({ path: ['videos', 'pack'], message });
+  }
   return [...faults, ...cameraNameFaults(features), ...trimFaults(config['trim'], features)];
 }
 

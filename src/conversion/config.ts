@@ -106,6 +106,14 @@ export const datasetConfig = z
     features: z.record(z.string(), feature).describe('The columns of the dataset, in order.'),
     align: align.default({}).describe('How rows find their samples, unless a feature says otherwise.'),
     video: video.prefault({}),
+    videos: z
+      .strictObject({
+        pack: z
+          .boolean()
+          .default(false)
+          .describe('Join the videos of a camera into files of about 200 MB; they are stored twice.'),
+      })
+      .prefault({}),
     episodes: z.strictObject({ split: split.default('none') }).prefault({}),
     trim: trim.optional().describe('Cuts idle ends off every episode.'),
     publish: z

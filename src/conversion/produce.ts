@@ -187,7 +187,11 @@ function publishedPath(
   { key, slot, config }: ConversionRequest,
 ): string {
   return type === 'video'
-    ? conversionVideoPath(config.format, { feature, episode }, { key, slot })
+    ? conversionVideoPath(
+        { format: config.format, pack: config.videos.pack },
+        { feature, episode },
+        { key, slot },
+      )
     : stagedPath(key);
 }
 

@@ -2,7 +2,6 @@ import { EncodeError } from '../errors.ts';
 import type { Feature } from '../frame/types.ts';
 import { openLocalFile } from './local-file.ts';
 import { type Mp4Video, readMp4 } from './mp4.ts';
-import type { VideoSettings } from './types.ts';
 
 /** What a video must be for LeRobot's decoders to find every frame; returns the faults found, in words. */
 export function videoFaults(
@@ -30,7 +29,7 @@ export function videoFaults(
 /** Reads a written video back; throws `EncodeError` unless it holds exactly the frames expected, at exact times. */
 export async function checkVideo(
   path: string,
-  expected: { feature: Feature; fps: number; settings: VideoSettings; frames: number },
+  expected: { feature: Feature; fps: number; frames: number },
 ): Promise<Mp4Video> {
   const { feature, fps, frames } = expected;
   const [height = 0, width = 0] = feature.shape;

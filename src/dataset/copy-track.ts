@@ -56,7 +56,7 @@ export class CopyTrack implements CameraTrack {
     const { feature, path, fps, settings } = this.#options;
     if (!this.#muxer) throw new InputError(`${feature.key}: a video needs at least one picture`);
     await Promise.all([this.#muxer.finish(), this.#sampler.finish()]);
-    const video = await checkVideo(path, { feature, fps, settings, frames: this.#frames });
+    const video = await checkVideo(path, { feature, fps, frames: this.#frames });
     const { samples } = this.#sampler;
     return {
       videos: [{ path, frames: video.frames, info: streamInfo(video, fps, settings) }],

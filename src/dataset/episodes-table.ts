@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import type { Feature } from '../frame/types.ts';
 import { type Column, listColumn, statFeatures } from './columns.ts';
 import type { Emit } from './data-packer.ts';
-import { type ChunkFile, DATA_FILES_SIZE_MB, episodesPath, nextPlace, slotPlace } from './layout.ts';
+import { type ChunkFile, DATA_FILES_SIZE_MB, episodesPath, nextPlace } from './layout.ts';
 import { ParquetFile } from './parquet.ts';
 import { statCells, statColumns } from './stats-form.ts';
 import type { FeatureStats } from './types.ts';
+import type { VideoPlace } from './video-packer.ts';
 
 /** One row of `meta/episodes`. */
 export type EpisodeRow = {
@@ -16,9 +17,8 @@ export type EpisodeRow = {
   readonly data: ChunkFile;
   /** Global number of the first row. */
   readonly from: number;
-  /** Video slot of the recording, and the episode's first frame in its videos. */
-  readonly slot: number;
-  readonly firstVideoFrame: number;
+  /** By video feature: the file the episode is in, and its first frame in there. */
+  readonly videos: ReadonlyMap<string, VideoPlace>;
   readonly stats: Readonly<Record<string, FeatureStats>>;
 };
 
@@ -95,7 +95,6 @@ export class EpisodesTable {
 
   /** Times are computed from frame numbers: from = first/fps, to = (first + frames)/fps. */
   #cells(row: EpisodeRow): [string, unknown][] {
-    const video = slotPlace(row.slot);
     const videos = this.#features.filter((feature) => feature.dtype === 'video');
     return [
       ['episode_index', BigInt(row.episode)],
@@ -105,12 +104,16 @@ export class EpisodesTable {
       ['data/file_index', BigInt(row.data.file)],
       ['dataset_from_index', BigInt(row.from)],
       ['dataset_to_index', BigInt(row.from + row.frames)],
-      ...videos.flatMap(({ key }): [string, unknown][] => [
-        [`videos/${key}/chunk_index`, BigInt(video.chunk)],
-        [`videos/${key}/file_index`, BigInt(video.file)],
-        [`videos/${key}/from_timestamp`, row.firstVideoFrame / this.#fps],
-        [`videos/${key}/to_timestamp`, (row.firstVideoFrame + row.frames) / this.#fps],
-      ]),
+      ...videos.flatMap(({ key }): [string, unknown][] => {
+        const video = row.videos.get(key);
+        if (!video) throw new Error(`episode ${row.episode} has no video of ${key}`);
+        return [
+          [`videos/${key}/chunk_index`, BigInt(video.place.chunk)],
+          [`videos/${key}/file_index`, BigInt(video.place.file)],
+          [`videos/${key}/from_timestamp`, video.firstFrame / this.#fps],
+          [`videos/${key}/to_timestamp`, (video.firstFrame + row.frames) / this.#fps],
+        ];
+      }),
       ...statFeatures(this.#features).flatMap((feature) => {
         const stats = row.stats[feature.key];
         if (!stats) throw new Error(`episode ${row.episode} has no statistics of ${feature.key}`);

@@ -75,11 +75,12 @@ async function findLeash(): Promise<readonly string[]> {
 export function startFfmpeg(
   ffmpeg: Ffmpeg,
   args: readonly string[],
-  options: { stdio: StdioOptions; signal?: AbortSignal },
+  options: { stdio: StdioOptions; signal?: AbortSignal; cwd?: string },
 ): ChildProcess {
   const [program, ...rest] = [...ffmpeg.leash, ffmpeg.path, ...args] as [string, ...string[]];
   return spawn(program, rest, {
     stdio: options.stdio,
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.signal ? { signal: options.signal, killSignal: 'SIGKILL' } : {}),
   });
 }

@@ -67,7 +67,7 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
   const sink: DatasetSink =
     summary.format === 'v2.1'
       ? new V21Sink(summary, scratch, emit, { files, signal })
-      : new PackedSink(summary, scratch, emit);
+      : new PackedSink(summary, scratch, emit, { files, signal });
   const totals = new Totals(summary);
   try {
     let recordings = 0;

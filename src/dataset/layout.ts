@@ -14,6 +14,7 @@ export const TASKS_PATH = 'meta/tasks.parquet';
 
 /** Manifests, one a recording; everything the service keeps beside a dataset lies under `.roboflow/`. */
 const LEDGER_EPISODES_PREFIX = '.roboflow/episodes/';
+const STAGED_PREFIX = '.roboflow/staged/';
 
 /** A file's place in a chunked folder. */
 export type ChunkFile = { readonly chunk: number; readonly file: number };
@@ -36,9 +37,14 @@ export function slotPlace(slot: number): ChunkFile {
   return { chunk: Math.floor(slot / CHUNKS_SIZE), file: slot % CHUNKS_SIZE };
 }
 
+/** Path of the video of feature `key` at a place. */
+export function placedVideoPath(key: string, at: ChunkFile): string {
+  return `videos/${key}/${place(at)}.mp4`;
+}
+
 /** Path of the video of feature `key` under slot number `slot`. */
 export function videoPath(key: string, slot: number): string {
-  return `videos/${key}/${place(slotPlace(slot))}.mp4`;
+  return placedVideoPath(key, slotPlace(slot));
 }
 
 /** The place after `at` (lerobot `update_chunk_file_indices`). */
@@ -53,7 +59,7 @@ export function manifestPath(key: string): string {
 
 /** Path of a recording's staged table, kept until the dataset is finalized and for every later append. */
 export function stagedPath(key: string): string {
-  return `.roboflow/staged/${key}.parquet`;
+  return `${STAGED_PREFIX}${key}.parquet`;
 }
 
 /** Templates, files and paths of LeRobot v2.1, which keeps every episode in files of its own. */
@@ -77,14 +83,19 @@ export function v21VideoPath(key: string, episode: number): string {
 }
 
 /**
- * Where a conversion puts a video of recording `key`: in v3.0 at its final place; in v2.1, where the place is the
- * episode's number, in the ledger until the dataset is finalized.
+ * Where a conversion puts a video of recording `key`: in v3.0 at its final place, unless videos are joined; in v2.1,
+ * where the place is the episode's number, in the ledger until the dataset is finalized.
  */
 export function conversionVideoPath(
-  format: 'v3.0' | 'v2.1',
+  dataset: { readonly format: 'v3.0' | 'v2.1'; readonly pack: boolean },
   video: { readonly feature: string; readonly episode?: number | undefined },
   recording: { readonly key: string; readonly slot: number },
 ): string {
-  if (format === 'v3.0') return videoPath(video.feature, recording.slot);
-  return `.roboflow/staged/${recording.key}/${video.feature}/${video.episode ?? 0}.mp4`;
+  if (dataset.format === 'v3.0' && !dataset.pack) return videoPath(video.feature, recording.slot);
+  return `${STAGED_PREFIX}${recording.key}/${video.feature}/${video.episode ?? 0}.mp4`;
+}
+
+/** Whether a file waits in the ledger for the dataset to be finalized. */
+export function isStaged(path: string): boolean {
+  return path.startsWith(STAGED_PREFIX);
 }

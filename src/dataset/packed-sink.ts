@@ -9,23 +9,38 @@ import { jsonText } from './json-text.ts';
 import { type ChunkFile, INFO_PATH, STATS_PATH, TASKS_PATH } from './layout.ts';
 import type { RowGroupData } from './parquet.ts';
 import { writeTasks } from './tasks-table.ts';
+import type { DatasetFiles } from './types.ts';
+import type { VideoPlace } from './video-packer.ts';
+import { VideoPlaces } from './video-places.ts';
 
-/** LeRobot v3.0: many episodes a file, videos where the conversions put them. */
+/** LeRobot v3.0: many episodes a file, videos where the conversions put them or joined. */
 export class PackedSink implements DatasetSink {
-  readonly stalePrefixes = ['data/', 'meta/episodes/'];
   readonly #summary: DatasetSummary;
   readonly #scratch: string;
   readonly #emit: Emit;
   readonly #packer: DataPacker;
   readonly #table: EpisodesTable;
+  readonly #videos: VideoPlaces;
   #place: ChunkFile = { chunk: 0, file: 0 };
+  /** Where the videos of the current recording lie. */
+  #videoPlaces: ReadonlyMap<string, VideoPlace> = new Map();
 
-  constructor(summary: DatasetSummary, scratch: string, emit: Emit) {
+  constructor(
+    summary: DatasetSummary,
+    scratch: string,
+    emit: Emit,
+    from: { files: DatasetFiles; signal: AbortSignal },
+  ) {
     this.#summary = summary;
     this.#scratch = scratch;
     this.#emit = emit;
     this.#packer = new DataPacker(summary.features, scratch, emit);
     this.#table = new EpisodesTable(summary.features, summary.fps, scratch, emit);
+    this.#videos = new VideoPlaces(summary, { scratch, emit, ...from });
+  }
+
+  get stalePrefixes(): readonly string[] {
+    return ['data/', 'meta/episodes/', ...(this.#videos.packs ? ['videos/'] : [])];
   }
 
   async startEpisode(_: number, frames: number): Promise<void> {
@@ -36,22 +51,25 @@ export class PackedSink implements DatasetSink {
     return this.#packer.write(rows);
   }
 
-  async endEpisode({ episode, part, from, manifest, stats }: NumberedEpisode): Promise<void> {
+  async endEpisode({ episode, part, from, manifest, position, stats }: NumberedEpisode): Promise<void> {
     const { tasks, frames, firstFrame } = part;
-    const { slot } = manifest;
+    if (position === 0) this.#videoPlaces = await this.#videos.add(manifest);
+    const videos = [...this.#videoPlaces].map(
+      ([key, video]) => [key, { ...video, firstFrame: video.firstFrame + firstFrame }] as const,
+    );
     await this.#table.add({
       episode,
       tasks,
       frames,
       data: this.#place,
       from,
-      slot,
-      firstVideoFrame: firstFrame,
+      videos: new Map(videos),
       stats,
     });
   }
 
   async finishTables(stats: Record<string, unknown>): Promise<void> {
+    await this.#videos.finish();
     await this.#packer.finish();
     await this.#table.finish();
     const path = join(this.#scratch, 'tasks.parquet');

@@ -1,6 +1,6 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError, throwIfAborted } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import { dataColumns, featureColumn, huggingfaceFooter, statFeatures } from './columns.ts';
 import type { Emit } from './data-packer.ts';
 import type { DatasetSink, NumberedEpisode } from './dataset-sink.ts';
@@ -18,11 +18,11 @@ import {
   v21DataPath,
   v21VideoPath,
 } from './layout.ts';
+import { copyToLocal } from './local-copy.ts';
 import { ParquetFile, type RowGroupData } from './parquet.ts';
 import { statValue } from './stats-form.ts';
 import type { DatasetFiles } from './types.ts';
 
-const COPY_BYTES = 4n << 20n;
 const V21_STATS = ['min', 'max', 'mean', 'std', 'count'] as const;
 
 /** LeRobot v2.1: one table and one video a camera for every episode, lines of JSON beside them. */
@@ -77,7 +77,7 @@ export class V21Sink implements DatasetSink {
         throw new InputError(`${manifest.key} has no video of its own of ${key} for episode ${position}`);
       }
       const copy = this.#local('episode.mp4');
-      await this.#copy(video.path, copy);
+      await copyToLocal(this.#files, video.path, copy, this.#signal);
       await this.#emit({ path: v21VideoPath(key, episode), type: 'video', body: { path: copy } });
     }
     await this.#line(V21_EPISODES_PATH, { episode_index: episode, tasks: part.tasks, length: part.frames });
@@ -143,25 +143,6 @@ export class V21Sink implements DatasetSink {
     let handle = this.#lines.get(path);
     if (!handle) this.#lines.set(path, (handle = await open(this.#local(path), 'w')));
     await handle.appendFile(`${JSON.stringify(value)}\n`);
-  }
-
-  /** Copies a staged file to this machine in pieces. */
-  async #copy(path: string, to: string): Promise<void> {
-    const source = await this.#files.open(path);
-    try {
-      const out = await open(to, 'w');
-      try {
-        const size = await source.size();
-        for (let at = 0n; at < size; at += COPY_BYTES) {
-          throwIfAborted(this.#signal);
-          await out.appendFile(await source.read(at, size - at < COPY_BYTES ? size - at : COPY_BYTES));
-        }
-      } finally {
-        await out.close();
-      }
-    } finally {
-      await source.close();
-    }
   }
 }
 

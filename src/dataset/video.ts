@@ -111,7 +111,7 @@ export class VideoEncoder {
 
   /** Ends the video and reads it back; a file that does not hold exactly the frames added is an `EncodeError`. */
   async finish(): Promise<EncodedVideo> {
-    const { feature, path, fps, metrics, settings } = this.#options;
+    const { feature, path, fps, metrics } = this.#options;
     if (this.#state !== 'open') throw new Error(`the encoder of ${feature.key} is ${this.#state}`);
     const running = this.#running;
     if (!running || !this.#held) throw new InputError(`${feature.key}: a video needs at least one picture`);
@@ -120,7 +120,7 @@ export class VideoEncoder {
     const error = await running.ended;
     if (error) throw error;
     const seconds = Number(process.hrtime.bigint() - running.startedAt) / 1e9;
-    const video = await checkVideo(path, { feature, fps, settings, frames: this.#frames });
+    const video = await checkVideo(path, { feature, fps, frames: this.#frames });
     metrics.encodingDuration.observe(seconds);
     metrics.framesEncoded.inc({ camera: cameraLabel(feature.key) }, video.frames);
     this.#state = 'finished';

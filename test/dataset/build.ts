@@ -113,6 +113,7 @@ export async function writeRecording(
     video?: VideoSettings;
     fps?: number;
     format?: DatasetFormat;
+    pack?: boolean;
   } = {},
 ): Promise<Written> {
   await mkdir(dir, { recursive: true });
@@ -152,7 +153,13 @@ export async function writeRecording(
 export async function publishRecording(
   root: string,
   written: Written,
-  place: { slot: number; features?: readonly Feature[]; fps?: number; format?: DatasetFormat },
+  place: {
+    slot: number;
+    features?: readonly Feature[];
+    fps?: number;
+    format?: DatasetFormat;
+    pack?: boolean;
+  },
 ): Promise<EpisodeManifest> {
   const key = `rec-${String(place.slot).padStart(4, '0')}`;
   const files = written.files.map(({ localPath, ...file }) => ({
@@ -162,7 +169,7 @@ export async function publishRecording(
       file.feature === undefined
         ? stagedPath(key)
         : conversionVideoPath(
-            place.format ?? 'v3.0',
+            { format: place.format ?? 'v3.0', pack: place.pack ?? false },
             { feature: file.feature, episode: file.episode },
             { key, slot: place.slot },
           ),
@@ -231,13 +238,14 @@ export async function buildDataset(
   const manifests: EpisodeManifest[] = [];
   for (const [slot, plan] of plans.entries()) {
     const written = await writeRecording(join(dir, `work-${slot}`), slot, plan, options);
-    const { features, fps, format } = options;
+    const { features, fps, format, pack } = options;
     manifests.push(
       await publishRecording(root, written, {
         slot,
         ...(features ? { features } : {}),
         ...(fps ? { fps } : {}),
         ...(format ? { format } : {}),
+        ...(pack ? { pack } : {}),
       }),
     );
   }
