@@ -4,6 +4,7 @@ import { cpus } from 'node:os';
 import { benchConvert } from './convert.ts';
 import { benchFinalize } from './finalize.ts';
 import { benchFleet } from './fleet.ts';
+import { benchCopy } from './copy.ts';
 import { benchCrash, benchJobs } from './jobs.ts';
 import { benchMemory } from './memory.ts';
 import { benchPlanning } from './planning.ts';
@@ -16,6 +17,7 @@ const quick = process.argv.includes('--quick');
 
 const benchmarks: Readonly<Record<string, () => Promise<unknown>>> = {
   convert: () => benchConvert(),
+  copy: () => benchCopy(),
   memory: () => benchMemory(),
   jobs: async () => [await benchJobs(1000, 1), await benchJobs(1000, 2)],
   crash: async () => ({ millisecondsToRunAgain: await benchCrash(5) }),

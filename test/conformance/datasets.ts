@@ -40,6 +40,7 @@ type Variant = {
   readonly format?: DatasetFormat;
   readonly plans?: readonly RecordingPlan[];
   readonly streaming?: boolean;
+  readonly pack?: boolean;
 };
 
 const VARIANTS: readonly Variant[] = [
@@ -48,6 +49,7 @@ const VARIANTS: readonly Variant[] = [
   { name: 'av1', features: [...VECTORS, CAMERA], video: { ...VIDEO, codec: 'av1', preset: '10' } },
   { name: 'images', features: [...VECTORS, { ...CAMERA, dtype: 'image' }] },
   { name: 'depth', features: [...VECTORS, CAMERA, DEPTH] },
+  { name: 'packed', features: [...VECTORS, CAMERA], pack: true },
   { name: 'depth-images', features: [...VECTORS, { ...DEPTH, dtype: 'image' }] },
   { name: 'vectors', features: VECTORS },
   // The streaming reader ignores where an episode begins in its video: one video a camera is what it can read.
@@ -80,13 +82,14 @@ async function frame(features: readonly Feature[], recording: number, k: number)
 }
 
 const target = process.argv[2] ?? 'dist/conformance';
-for (const { name, features, video, format, plans = PLANS, streaming = false } of VARIANTS) {
+for (const { name, features, video, format, plans = PLANS, streaming = false, pack = false } of VARIANTS) {
   const dir = join(target, name);
   await mkdir(dir, { recursive: true });
   const { root } = await buildDataset(dir, plans, {
     features,
     fps: FPS,
     frame: (recording, k) => frame(features, recording, k),
+    pack,
     ...(video ? { video } : {}),
     ...(format ? { format } : {}),
   });
