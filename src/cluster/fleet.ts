@@ -16,6 +16,8 @@ export type WorkerExit = {
   readonly reason: ExitReason;
   /** In words, for logs and job failures: `SIGKILL`, `exit code 1`. */
   readonly detail: string;
+  /** The primary killed it: its jobs are not to blame. */
+  readonly killed: boolean;
   readonly jobs: readonly ActiveJob[];
 };
 
@@ -57,6 +59,7 @@ export class Fleet {
   readonly #onExit: (exit: WorkerExit) => void;
   readonly #restarts: number[] = [];
   #stopping = false;
+  #killed = false;
   #lastActivity: number | undefined;
   #empty: (() => void) | undefined;
 
@@ -144,6 +147,7 @@ export class Fleet {
   /** SIGKILL to every worker still there. */
   kill(): void {
     this.#stopping = true;
+    this.#killed = true;
     for (const slot of this.#slots) slot.worker?.process.kill('SIGKILL');
   }
 
@@ -184,12 +188,13 @@ export class Fleet {
     const reason = this.#reasonOf(slot, code, signal);
     const lived = Date.now() - slot.startedAt;
     const pid = slot.worker?.process.pid ?? 0;
+    const killed = this.#killed || slot.recycling;
     slot.jobs.clear();
     slot.worker = undefined;
     slot.ready = false;
     slot.recycling = false;
     slot.quickDeaths = lived < QUICK_DEATH_MS ? slot.quickDeaths + 1 : 0;
-    const exit = { slot: slot.index, pid, reason, detail: signal ?? `exit code ${code}`, jobs };
+    const exit = { slot: slot.index, pid, reason, detail: signal ?? `exit code ${code}`, killed, jobs };
     if (reason === 'graceful') this.#log.info({ slot: slot.index, pid }, 'worker ended');
     else {
       this.#restarts.push(Date.now());

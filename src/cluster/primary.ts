@@ -80,10 +80,10 @@ export async function startPrimary(config: Config): Promise<void> {
       void giveBack(exit);
     },
   });
-  const giveBack = async ({ jobs, detail }: WorkerExit) => {
+  const giveBack = async ({ jobs, detail, killed }: WorkerExit) => {
     for (const job of jobs) {
       try {
-        await failCrashedJob({ client: producer.client, metrics, log }, job, detail);
+        await failCrashedJob({ client: producer.client, metrics, log }, job, detail, killed);
       } catch (thrown) {
         // The queue's own stall detection takes over.
         log.error({ jobId: job.jobId, err: toError(thrown) }, 'job of a dead worker could not be given back');

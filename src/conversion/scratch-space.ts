@@ -6,7 +6,7 @@ const FULL_BYTES = 64 * 1024;
 
 /**
  * Runs work that fills `folder`. When it fails and the disk is full, that is the reason, whatever the failing program
- * said of it; another try on this machine cannot help.
+ * said of it. Another try may find room: other workers share the disk.
  */
 export async function onScratch<T>(folder: string, work: () => Promise<T>): Promise<T> {
   try {
@@ -15,7 +15,7 @@ export async function onScratch<T>(folder: string, work: () => Promise<T>): Prom
     const error = toError(thrown);
     if (!(await isFull(folder, error))) throw error;
     throw new StorageError(`the scratch disk is full (${folder}): ${error.message}`, {
-      retryable: false,
+      retryable: true,
       reason: 'other',
       cause: error,
     });

@@ -6,7 +6,7 @@ import { UploadCoordinator } from '../storage/coordinator.ts';
 import { type QueueClient, openQueueClient } from './client.ts';
 import { connectPatient, redisFailure, type RedisSettings } from './connection.ts';
 import { type EpisodeSetting, runEpisode } from './episode.ts';
-import { isFinal, kindOf, reasonOf } from './failures.ts';
+import { isFinal, kindOf, queueReason, reasonOf } from './failures.ts';
 import {
   episodeJobSchema,
   type EpisodeResult,
@@ -50,8 +50,11 @@ export type ConsumerOptions = ActiveListener & {
 /** What names the dataset in every payload that has one. */
 const datasetOf = z.object({ datasetId: z.string() });
 
-/** Stalls (a pod that vanished) after which a job is given up: a recording may be the cause, publishing rarely is. */
-const MAX_STALLS = { episode: 2, dataset: 10, watch: 10 } as const;
+/**
+ * Stalls (a pod that vanished) that a job survives: a recording may be the cause, publishing rarely is. As pods are also
+ * taken away by chance, a recording is given up at the fourth, as with workers that die between those of others.
+ */
+const MAX_STALLS = { episode: 3, dataset: 10, watch: 10 } as const;
 /** Starts of one job, hand-backs of drains included; the last brake only. */
 const MAX_STARTS = 100;
 /** First wait before a further try. */
@@ -329,7 +332,7 @@ export class Consumer {
       const state = job.failedReason === 'cancelled' ? 'cancelled' : 'failed';
       // The queue gives jobs up (stalled or started too often) without running them: nobody has recorded those.
       if (job.deferredFailure || job.attemptsStarted > MAX_STARTS) {
-        await this.#record(kind, job, { state, reason: job.failedReason, counts: false });
+        await this.#record(kind, job, { state, reason: queueReason(job.failedReason), counts: false });
       }
       if (kind === 'episode') {
         const data = jobKinds.episode.data.safeParse(job.data);

@@ -7,10 +7,16 @@ import { countOutcome, recordEnd, secondsOf } from './outcomes.ts';
 import { failRun } from './reconcile.ts';
 import type { ActiveJob } from './running.ts';
 
-/** Crashes of a worker during one job after which the job is given up. */
-const EPISODE_CRASHES = 2;
+/**
+ * Deaths of a worker during one recording after which it is given up, whatever else died in between. Two in a row are
+ * enough: a recording that kills its worker does so again as soon as it is tried again, and it is tried next. Deaths by
+ * chance (pre-emption, an operator) hit one recording and then another; so many of them are taken for chance.
+ */
+const EPISODE_CRASHES = 4;
 /** Publishing is given more chances: what kills it is rarely the dataset. */
 const DATASET_CRASHES = 5;
+/** How long deaths are remembered, s. */
+const REMEMBERED_S = 7 * 86_400;
 
 const DOING = {
   episodes: 'converting this recording',
@@ -29,13 +35,15 @@ export type CrashSetting = {
 
 /**
  * Gives a job of a dead worker back to the head of its queue at once, with the lock token the worker had announced,
- * without counting a try; after the second crash during an episode the recording is failed for good. A job that had
- * ended, but whose worker died before it could count that, is counted here.
+ * without counting a try; a recording that kills its worker twice is failed for good. A job that had ended, but whose
+ * worker died before it could count that, is counted here. A worker that was killed by its own primary (`blameless`)
+ * says nothing about its job.
  */
 export async function failCrashedJob(
   setting: CrashSetting,
   active: ActiveJob,
   how: string,
+  blameless = false,
 ): Promise<CrashOutcome> {
   const { client, log } = setting;
   const queue = client[active.queue];
@@ -43,16 +51,15 @@ export async function failCrashedJob(
   if (!job) return 'not-held';
   const holder = await client.redis.get(client.store.keys.lock(active.queue, active.jobId));
   if (holder !== active.token) return await endedUncounted(setting, active, job);
-  const crashes = await countCrash(client, active);
-  const limit = active.queue === QUEUES.episode ? EPISODE_CRASHES : DATASET_CRASHES;
-  if (crashes < limit) {
-    await job.moveToWait(active.token);
-    setting.metrics.job.requeued.inc({ reason: 'crash' });
-    log.warn({ jobId: active.jobId, how, crashes }, 'job of a dead worker waits again');
-    return 'given-back';
+  const { crashes, last } = blameless ? { crashes: 0, last: false } : await countCrash(client, active);
+  if (last) {
+    await giveUp(setting, queue, job, active, how, crashes);
+    return 'given-up';
   }
-  await giveUp(setting, queue, job, active, how, crashes);
-  return 'given-up';
+  await job.moveToWait(active.token);
+  setting.metrics.job.requeued.inc({ reason: 'crash' });
+  log.warn({ jobId: active.jobId, how, crashes }, 'job of a dead worker waits again');
+  return 'given-back';
 }
 
 async function giveUp(
@@ -92,10 +99,16 @@ async function endedUncounted({ metrics }: CrashSetting, active: ActiveJob, job:
   return 'had-ended';
 }
 
-async function countCrash({ redis, store }: QueueClient, active: ActiveJob): Promise<number> {
+/** Counts a death during a job; `last` when the job gets no further try. */
+async function countCrash(
+  { redis, store }: QueueClient,
+  active: ActiveJob,
+): Promise<{ crashes: number; last: boolean }> {
   const id = splitEpisodeJobId(active.jobId);
   const key = store.keys.crashes(id?.runId ?? active.jobId);
-  const count = await redis.hincrby(key, id?.key ?? 'dataset', 1);
-  await redis.expire(key, 7 * 86_400);
-  return count;
+  const crashes = await redis.hincrby(key, id?.key ?? 'dataset', 1);
+  await redis.expire(key, REMEMBERED_S);
+  if (active.queue !== QUEUES.episode) return { crashes, last: crashes >= DATASET_CRASHES };
+  const before = await redis.set(store.keys.lastCrash, active.jobId, 'EX', REMEMBERED_S, 'GET');
+  return { crashes, last: before === active.jobId || crashes >= EPISODE_CRASHES };
 }

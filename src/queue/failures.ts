@@ -12,6 +12,12 @@ export function reasonOf(thrown: unknown): string {
   return line.length <= REASON_LENGTH ? line : `${line.slice(0, REASON_LENGTH - 1)}…`;
 }
 
+/** The sentence for a job that the queue itself gave up; others as they are. */
+export function queueReason(reason: string): string {
+  if (!/stalled more than allowable/.test(reason)) return reason;
+  return 'the pod that worked on it vanished, or lost Redis for longer than its lock, again and again; it is not tried again';
+}
+
 /** True when trying again cannot help. */
 export function isFinal(thrown: unknown): boolean {
   if (thrown instanceof InputError || thrown instanceof z.ZodError) return true;

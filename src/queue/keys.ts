@@ -30,6 +30,8 @@ export function keysOf(prefix: string) {
     staged: (id: string) => `${own}:staged:${id}`,
     /** Hash key → crashes of a worker during this run. */
     crashes: (id: string) => `${own}:crashes:${id}`,
+    /** Text: id of the episode job during which a worker died last. */
+    lastCrash: `${own}:last-crash`,
     /** Who works on a recording, or plans or finalizes a dataset. */
     claim: (what: string) => `${own}:claim:${what}`,
     /** Hash watch id → what is watched (JSON). */

@@ -1,6 +1,7 @@
 import type { Queue } from 'bullmq';
 import { episodeJobId, episodeResultSchema } from './jobs.ts';
 import type { ConversionMetrics } from '../metrics/conversion.ts';
+import { queueReason } from './failures.ts';
 import { countOutcome } from './outcomes.ts';
 import type { DatasetStore, Outcome, Run } from './store.ts';
 
@@ -14,7 +15,7 @@ export async function outcomeOf(episodes: Queue, runId: string, key: string): Pr
     runId,
     frames: result.success ? result.data.frames : 0,
     attempts: job.attemptsMade,
-    ...(result.success ? {} : { reason: job.failedReason }),
+    ...(result.success ? {} : { reason: queueReason(job.failedReason) }),
     createdAt: job.timestamp,
     startedAt: job.processedOn ?? null,
     finishedAt: job.finishedOn,

@@ -98,9 +98,9 @@ export async function encodersOf(pid: number): Promise<number[]> {
   return children.filter((_, i) => commands[i]?.includes('.mp4\0'));
 }
 
-const LIMIT_MS = 60_000;
+const LIMIT_MS = 150_000;
 
-/** Looks every 20 ms until there is a value; fails after a minute, or with the sentence `broken` gives. */
+/** Looks every 20 ms until there is a value; fails after a while, or with the sentence `broken` gives. */
 export async function until<T>(
   look: () => T | undefined,
   broken: () => string | false = () => false,
@@ -112,14 +112,15 @@ export async function until<T>(
 export async function untilAsync<T>(
   look: () => Promise<T | undefined | false>,
   broken: () => string | false = () => false,
+  limitMs = LIMIT_MS,
 ): Promise<T> {
-  const deadline = Date.now() + LIMIT_MS;
+  const deadline = Date.now() + limitMs;
   for (;;) {
     const found = await look();
     if (found !== undefined && found !== false) return found;
     const sentence = broken();
     if (sentence) throw new Error(sentence);
-    if (Date.now() > deadline) throw new Error(`nothing came within ${LIMIT_MS / 1000} s`);
+    if (Date.now() > deadline) throw new Error(`nothing came within ${limitMs / 1000} s`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -1,8 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { Worker } from 'bullmq';
 import { datasetConfig } from '../../src/conversion/config.ts';
 import type { ConversionContext, ConversionRequest } from '../../src/conversion/types.ts';
 import { asCanceled, InputError } from '../../src/errors.ts';
@@ -198,13 +200,50 @@ test('the job of a worker that died goes back at once, and after the second deat
   });
 });
 
+test('deaths that hit one recording and then another are chance, up to the fourth of one recording', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { client } = rig.producer;
+  const { consumer, metrics, registry } = rig.consumer();
+  await client.episodes.pause();
+  await rig.enqueue('chance', ['good-1.mcap', 'good-2.mcap']);
+  await rig.until('chance', ({ state }) => state === 'converting');
+  await consumer.drain();
+  await client.episodes.resume();
+  // Takes jobs and never works on them, as a worker that dies.
+  const connection = client.redis.duplicate({ enableOfflineQueue: true });
+  const mortal = new Worker(QUEUES.episode, null, { connection, prefix: rig.prefix, autorun: false });
+  t.teardown(async () => {
+    await mortal.close();
+    connection.disconnect();
+  });
+  const take = async () => {
+    const token = randomUUID();
+    const jobId = (await mortal.getNextJob(token, { block: false }))?.id ?? '';
+    return { queue: QUEUES.episode, jobId, token, worker: 'mortal' } as const;
+  };
+  const dies = (job: ActiveJob, blameless = false) =>
+    failCrashedJob({ client, metrics, log: silent }, job, 'SIGKILL', blameless);
+  for (let round = 0; round < 3; round++) {
+    const pair = [await take(), await take()].toSorted((a, b) => (a.jobId < b.jobId ? -1 : 1));
+    for (const job of pair) t.is(await dies(job), 'given-back', `${job.jobId}, round ${round}`);
+  }
+  const [one, other] = [await take(), await take()].toSorted((a, b) => (a.jobId < b.jobId ? -1 : 1));
+  t.is(await dies(other as ActiveJob, true), 'given-back', 'killed by its own primary');
+  t.is(await dies(one as ActiveJob), 'given-up');
+  t.regex((await rig.producer.job(one?.jobId ?? ''))?.reason ?? '', /died 4 times while converting/);
+  const again = rig.consumer();
+  const status = await rig.ended('chance');
+  t.like(status.episodes, { completed: 1, failed: 1 });
+  t.is((await outcomes(registry, again.registry))['failed'], 1);
+});
+
 test('a plan interrupted anywhere goes on where it was: every recording once, failed ones too', async (t) => {
   const rig = await Rig.open(t, redis.url);
   const names = Array.from({ length: 600 }, (_, i) => (i % 100 === 7 ? `bad-${i}.mcap` : `good-${i}.mcap`));
   await rig.enqueue('large', names);
   for (let lives = 0; lives < 3; lives++) {
     const { consumer } = rig.consumer();
-    await rig.until('large', ({ episodes }) => episodes.completed + episodes.failed > lives * 20, 30_000);
+    await rig.until('large', ({ episodes }) => episodes.completed + episodes.failed > lives * 20);
     const drained = consumer.drain();
     consumer.handBack();
     await drained;
@@ -212,7 +251,7 @@ test('a plan interrupted anywhere goes on where it was: every recording once, fa
   const interrupted = await rig.producer.client.datasets.getJobs(['waiting', 'waiting-children']);
   t.is(interrupted.length, 1);
   const { registry } = rig.consumer();
-  const status = await rig.ended('large', 60_000);
+  const status = await rig.ended('large');
   t.is(status.state, 'partial');
   t.like(status.episodes, { total: 600, completed: 594, failed: 6, skipped: 0 });
   t.is(status.frames, 594 * ROWS);

@@ -93,6 +93,7 @@ export class Rig {
       await removePrefix(url, rig.prefix);
       await rm(rig.folder, { recursive: true, force: true });
     });
+    await rig.#connected();
     return rig;
   }
 
@@ -100,6 +101,19 @@ export class Rig {
   twin(prefix: string): Rig {
     this.#twin = new Rig(this.url, prefix, this.folder);
     return this.#twin;
+  }
+
+  /** The producer fails fast, as it should; a busy machine may take longer than that to connect it. */
+  async #connected(): Promise<void> {
+    const deadline = Date.now() + 30_000;
+    for (;;) {
+      try {
+        await this.producer.redis();
+        return;
+      } catch (thrown) {
+        if (!(thrown instanceof StorageError) || Date.now() > deadline) throw thrown;
+      }
+    }
   }
 
   /** Starts a worker with metrics of its own. */
@@ -156,7 +170,7 @@ export class Rig {
   async until(
     datasetId: string,
     wanted: (status: DatasetStatus) => boolean,
-    timeoutMs = 15_000,
+    timeoutMs = 120_000,
   ): Promise<DatasetStatus> {
     const deadline = Date.now() + timeoutMs;
     for (;;) {
