@@ -22,6 +22,7 @@ const core = {
     help: 'From the start of the last attempt of a completed or failed episode to its manifest.',
     labels: [],
     buckets: EPISODE_SECONDS,
+    exemplars: true,
     aggregator: 'sum',
   },
   framesProcessed: {

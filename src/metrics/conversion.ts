@@ -17,6 +17,7 @@ export type AlignmentCounts = {
 /** What the conversion loop and the queue consumer count. */
 export function createConversionMetrics(registry: Registry) {
   const stageDuration = histogram(registry, catalogue.stageDuration);
+  const episodeDuration = histogram(registry, catalogue.episodeDuration);
   const episodesProcessed = counter(registry, catalogue.episodesProcessed);
   const alignment = {
     held: counter(registry, catalogue.framesHeld),
@@ -28,7 +29,7 @@ export function createConversionMetrics(registry: Registry) {
   return {
     episodesProcessed,
     episodesEnded: counter(registry, catalogue.episodesEnded),
-    episodeDuration: histogram(registry, catalogue.episodeDuration),
+    episodeDuration,
     framesProcessed: counter(registry, catalogue.framesProcessed),
     activeConversions: gauge(registry, catalogue.activeConversions),
     stageDuration,
@@ -38,6 +39,12 @@ export function createConversionMetrics(registry: Registry) {
     /** Makes the outcomes of a dataset visible at 0 before its first episode ends, so that no increase is missed. */
     expectDataset(datasetId: string): void {
       for (const status of EPISODE_STATUSES) episodesProcessed.inc({ dataset_id: datasetId, status }, 0);
+    },
+
+    /** Times an episode's end; the job is the exemplar of its bucket. */
+    observeEpisode(seconds: number, jobId: string): void {
+      const exemplarLabels = { job_id: jobId };
+      episodeDuration.observe({ labels: {}, value: seconds, exemplarLabels });
     },
 
     /** Adds what alignment did in one completed conversion. */

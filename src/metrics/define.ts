@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Metric, type Registry } from 'prom-client';
 import type { MetricDefinition } from './definition.ts';
 
 type Labels<D extends MetricDefinition> = D['labels'][number];
@@ -40,9 +40,12 @@ export function histogram<const D extends MetricDefinition & { type: 'histogram'
     help,
     labelNames: [...labels],
     buckets: [...(definition.buckets ?? [])],
-    registers: [registry],
+    enableExemplars: definition.exemplars ?? false,
+    // by hand: prom-client takes exemplars of OpenMetrics registries only, and the format is chosen by each scrape
+    registers: [],
     aggregator,
   });
+  registry.registerMetric(made as Metric);
   if (labels.length > 0) for (const series of closedSeries(definition)) made.zero(series);
   return made;
 }

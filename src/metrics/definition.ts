@@ -8,6 +8,8 @@ export type MetricDefinition = {
   readonly closed?: Readonly<Record<string, readonly string[]>>;
   /** Upper bounds of a histogram, in the unit of the name. */
   readonly buckets?: readonly number[];
+  /** Each bucket of a histogram remembers one observation and what it belonged to; OpenMetrics shows it. */
+  readonly exemplars?: true;
   /** How values of several workers become one. */
   readonly aggregator: 'sum' | 'first' | 'min' | 'max' | 'average' | 'omit';
   /** A gauge that outlives its process: its last value stays in the pod's sum of things. */

@@ -309,7 +309,7 @@ export class Consumer {
       const parsed = jobKinds.episode.result.parse(result);
       const { datasetId } = jobKinds.episode.data.parse(job.data);
       const { metrics } = this.#options.context;
-      const end = { state: parsed.outcome, frames: parsed.frames, seconds: secondsOf(job) };
+      const end = { jobId: job.id, state: parsed.outcome, frames: parsed.frames, seconds: secondsOf(job) };
       countOutcome(metrics.conversion, datasetId, end);
       metrics.job.attempts.inc({ outcome: parsed.outcome });
       const { outcome, frames } = parsed;
@@ -336,7 +336,7 @@ export class Consumer {
       }
       if (kind === 'episode') {
         const data = jobKinds.episode.data.safeParse(job.data);
-        const end = { state, frames: 0, seconds: secondsOf(job) } as const;
+        const end = { jobId: job.id, state, frames: 0, seconds: secondsOf(job) } as const;
         countOutcome(metrics.conversion, data.data?.datasetId ?? 'unknown', end);
         metrics.job.attempts.inc({ outcome: state });
       }

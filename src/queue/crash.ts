@@ -77,7 +77,12 @@ async function giveUp(
   if (active.queue === QUEUES.episode) {
     const { datasetId } = episodeJobSchema.parse(job.data);
     await recordEnd(client.store, job, datasetId, { state: 'failed', reason, counts: false });
-    countOutcome(metrics.conversion, datasetId, { state: 'failed', frames: 0, seconds: secondsOf(job) });
+    countOutcome(metrics.conversion, datasetId, {
+      jobId: job.id,
+      state: 'failed',
+      frames: 0,
+      seconds: secondsOf(job),
+    });
     return;
   }
   if (active.queue !== QUEUES.dataset) return;
@@ -92,6 +97,7 @@ async function endedUncounted({ metrics }: CrashSetting, active: ActiveJob, job:
   const { datasetId } = episodeJobSchema.parse(job.data);
   const result = episodeResultSchema.safeParse(job.returnvalue);
   countOutcome(metrics.conversion, datasetId, {
+    jobId: job.id,
     state: result.success ? result.data.outcome : job.failedReason === 'cancelled' ? 'cancelled' : 'failed',
     frames: result.success ? result.data.frames : 0,
     seconds: secondsOf(job),

@@ -9,7 +9,12 @@ import type { DatasetStore, Outcome } from './store.ts';
 export function countOutcome(
   metrics: ConversionMetrics,
   datasetId: string,
-  end: { readonly state: Terminal; readonly frames: number; readonly seconds: number | undefined },
+  end: {
+    readonly jobId: string | undefined;
+    readonly state: Terminal;
+    readonly frames: number;
+    readonly seconds: number | undefined;
+  },
 ): void {
   metrics.episodesProcessed.inc({ dataset_id: datasetId, status: end.state });
   metrics.episodesEnded.inc({ status: end.state });
@@ -18,7 +23,7 @@ export function countOutcome(
     metrics.lastSuccess.setToCurrentTime();
   }
   if ((end.state === 'completed' || end.state === 'failed') && end.seconds !== undefined) {
-    metrics.episodeDuration.observe(end.seconds);
+    metrics.observeEpisode(end.seconds, end.jobId ?? '');
   }
 }
 

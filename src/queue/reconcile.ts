@@ -51,7 +51,7 @@ export async function failRun(
     const times = { createdAt: now, startedAt: null, finishedAt: now };
     const outcome = { state: 'failed', runId, frames: 0, attempts: 0, reason, ...times } as const;
     if (await store.record(datasetId, open.key, outcome, true)) {
-      countOutcome(metrics, datasetId, { state: 'failed', frames: 0, seconds: undefined });
+      countOutcome(metrics, datasetId, { jobId: undefined, state: 'failed', frames: 0, seconds: undefined });
     }
   }
   await store.setState(run, { state: 'failed', reason, finishedAt: now });

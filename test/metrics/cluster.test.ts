@@ -283,6 +283,26 @@ test('messages that are no snapshots, or broken ones, change nothing', async (t)
   t.is(valueOf(body, 'roboflow_cluster_aggregation_errors_total'), 4);
 });
 
+test('OpenMetrics shows with a bucket the newest job it counted, also of a dead worker; the other format does not', async (t) => {
+  const pool = createPool(t);
+  const [first, second] = [await pool.fork(0), await pool.fork(1)];
+  await pool.order(first, { do: 'observe', seconds: 15, job: 'run-1-a' });
+  await pool.order(second, { do: 'observe', seconds: 4, job: 'run-1-b' });
+  await pool.order(second, { do: 'observe', seconds: 3, job: 'run-1-c' });
+  await pool.order(first, { do: 'flush' });
+  await pool.kill(first);
+  const buckets = (await pool.text('application/openmetrics-text;version=1.0.0'))
+    .split('\n')
+    .filter(
+      (line) => line.startsWith('roboflow_episode_processing_duration_seconds_bucket') && line.includes('#'),
+    );
+  t.deepEqual(
+    buckets.map((line) => / # (\{.*\} \d+) [\d.e+]+$/.exec(line)?.[1]),
+    ['{job_id="run-1-c"} 3', '{job_id="run-1-a"} 15'],
+  );
+  t.false((await pool.text()).includes(' # '));
+});
+
 test('many deaths leave a base of one part, and the sum is exact while it is folded', async (t) => {
   const merge = new ClusterMetrics({ registry: new Registry(), cacheMs: 0, deadlineMs: 50 });
   const exposition = createExposition(merge);

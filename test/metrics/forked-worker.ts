@@ -8,7 +8,7 @@ export type Order = { readonly id: number } & (
   | { readonly do: 'count'; readonly frames: number; readonly datasets?: readonly string[] }
   | { readonly do: 'end-job'; readonly frames: number }
   | { readonly do: 'end-jobs' }
-  | { readonly do: 'observe'; readonly seconds: number }
+  | { readonly do: 'observe'; readonly seconds: number; readonly job?: string }
   | { readonly do: 'work'; readonly datasets: number; readonly cameras: number }
   | { readonly do: 'block'; readonly ms: number }
   | { readonly do: 'bad-gauge' | 'bad-collect' | 'no-aggregator' | 'break' | 'flush' | 'leave' | 'die' }
@@ -36,7 +36,7 @@ async function obey(order: Order): Promise<void> {
   } else if (order.do === 'end-jobs') {
     endJobs();
   } else if (order.do === 'observe') {
-    metrics.conversion.episodeDuration.observe(order.seconds);
+    metrics.conversion.observeEpisode(order.seconds, order.job ?? 'run-1');
     metrics.conversion.lastSuccess.set(1000 + order.seconds);
   } else if (order.do === 'work') {
     work(order.datasets, order.cameras);
@@ -78,7 +78,7 @@ async function obey(order: Order): Promise<void> {
 /** Ends one job after the other, as fast as the loop turns, some of them between two microtasks. */
 function endJobs(): void {
   metrics.conversion.framesProcessed.inc(1);
-  metrics.conversion.episodeDuration.observe(1);
+  metrics.conversion.observeEpisode(1, 'run-1');
   metrics.job.attempts.inc({ outcome: 'completed' });
   void snapshots.flush({ ended: 1 });
   if (Math.random() < 0.5) setImmediate(endJobs);
