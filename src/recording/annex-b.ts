@@ -2,23 +2,23 @@ import { InputError } from '../errors.ts';
 
 /** The NAL units of a coded picture in Annex B form (start codes 00 00 01), without their start codes. */
 export function nalUnits(data: Uint8Array): Uint8Array[] {
-  const units: Uint8Array[] = [];
-  let start = -1;
-  for (let at = 0; at + 2 < data.byteLength; at++) {
-    if (data[at] !== 0 || data[at + 1] !== 0 || data[at + 2] !== 1) continue;
-    if (start >= 0) units.push(trimmed(data.subarray(start, at)));
-    else if (at > 0 && data.subarray(0, at).some((byte) => byte !== 0)) break;
-    start = at + 3;
-    at += 2;
-  }
-  if (start < 0) {
+  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  const first = bytes.indexOf(START_CODE);
+  if (first < 0 || data.subarray(0, first).some((byte) => byte !== 0)) {
     throw new InputError(
       `expected coded video with start codes (Annex B), found ${data.byteLength} bytes without`,
     );
   }
-  units.push(trimmed(data.subarray(start)));
+  const units: Uint8Array[] = [];
+  for (let at = first; at >= 0;) {
+    const next = bytes.indexOf(START_CODE, at + START_CODE.length);
+    units.push(trimmed(data.subarray(at + START_CODE.length, next < 0 ? undefined : next)));
+    at = next;
+  }
   return units.filter((unit) => unit.byteLength > 0);
 }
+
+const START_CODE = Buffer.of(0, 0, 1);
 
 /** Zeros before the next start code belong to neither unit. */
 function trimmed(unit: Uint8Array): Uint8Array {
