@@ -58,6 +58,7 @@ export async function failCrashedJob(
   }
   await job.moveToWait(active.token);
   setting.metrics.job.requeued.inc({ reason: 'crash' });
+  if (active.queue === QUEUES.episode) setting.metrics.job.attempts.inc({ outcome: 'requeued' });
   log.warn({ jobId: active.jobId, how, crashes }, 'job of a dead worker waits again');
   return 'given-back';
 }
@@ -83,6 +84,7 @@ async function giveUp(
       frames: 0,
       seconds: secondsOf(job),
     });
+    metrics.job.attempts.inc({ outcome: 'failed' });
     return;
   }
   if (active.queue !== QUEUES.dataset) return;
@@ -96,12 +98,11 @@ async function endedUncounted({ metrics }: CrashSetting, active: ActiveJob, job:
   if (active.queue !== QUEUES.episode) return 'had-ended';
   const { datasetId } = episodeJobSchema.parse(job.data);
   const result = episodeResultSchema.safeParse(job.returnvalue);
-  countOutcome(metrics.conversion, datasetId, {
-    jobId: job.id,
-    state: result.success ? result.data.outcome : job.failedReason === 'cancelled' ? 'cancelled' : 'failed',
-    frames: result.success ? result.data.frames : 0,
-    seconds: secondsOf(job),
-  });
+  const unsuccessful = job.failedReason === 'cancelled' ? 'cancelled' : 'failed';
+  const state = result.success ? result.data.outcome : unsuccessful;
+  const frames = result.success ? result.data.frames : 0;
+  countOutcome(metrics.conversion, datasetId, { jobId: job.id, state, frames, seconds: secondsOf(job) });
+  metrics.job.attempts.inc({ outcome: state });
   return 'had-ended';
 }
 

@@ -198,6 +198,14 @@ test('the job of a worker that died goes back at once, and after the second deat
     cancelled: 0,
     skipped: 0,
   });
+  const attempts = await dead.metrics.job.attempts.get();
+  t.deepEqual(
+    attempts.values.filter(({ value }) => value > 0).map(({ labels, value }) => [labels.outcome, value]),
+    [
+      ['failed', 1],
+      ['requeued', 1],
+    ],
+  );
 });
 
 test('deaths that hit one recording and then another are chance, up to the fourth of one recording', async (t) => {
