@@ -1,16 +1,20 @@
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
+import { Registry } from 'prom-client';
 import { parse } from 'yaml';
 import { writeDemoRecordings } from '../deploy/local/demo-recordings.ts';
 import { environment } from '../src/config.ts';
 import { configFaults } from '../src/conversion/config.ts';
+import { createStorageMetrics } from '../src/metrics/storage.ts';
+import { openStorage } from '../src/storage/open.ts';
 import { PrivateRedis } from './helpers/redis.ts';
+import { type S3Server, startAnyS3Server } from './helpers/s3-server.ts';
 import { startService } from './helpers/service.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -62,8 +66,29 @@ test('the mapping in the README is a valid one, and its table names variables of
   for (const name of names) t.true(name in environment.shape, name);
 });
 
+test('every command of the README is one that a test here runs', (t) => {
+  const run = [
+    ...blocks(section('Two commands'), 'sh'), // test/deploy: the demo; and this run of the tests itself
+    ...blocks(section('Your own data in five minutes'), 'sh'),
+    ...blocks(section('Operations'), 'sh'),
+    ...blocks(section('The API'), 'sh'),
+  ];
+  t.deepEqual(blocks(readme, 'sh'), run);
+  t.is(run.length, 5);
+});
+
+/** How the service and the commands reach an S3 server. */
+function s3Environment({ settings: { endpoint, credentials } }: S3Server): Record<string, string> {
+  return {
+    AWS_ENDPOINT_URL_S3: endpoint,
+    S3_FORCE_PATH_STYLE: 'true',
+    AWS_ACCESS_KEY_ID: credentials?.accessKeyId ?? '',
+    AWS_SECRET_ACCESS_KEY: credentials?.secretAccessKey ?? '',
+  };
+}
+
 /** A folder like a checkout after `npm run demo`, a running service, and a shell that finds `npx roboflow`. */
-async function newcomer(t: ExecutionContext): Promise<{ sh: (script: string) => Promise<string> }> {
+async function newcomer(t: ExecutionContext) {
   const folder = await mkdtemp(join(tmpdir(), 'roboflow-readme-'));
   const recordings = join(folder, 'demo', 'recordings');
   await mkdir(recordings, { recursive: true });
@@ -73,7 +98,10 @@ async function newcomer(t: ExecutionContext): Promise<{ sh: (script: string) => 
     await redis.end();
     await rm(folder, { recursive: true, force: true });
   });
+  const s3 = await startAnyS3Server();
+  t.teardown(() => s3?.stop());
   const env = {
+    ...(s3 === undefined ? {} : s3Environment(s3)),
     REDIS_URL: redis.url,
     WORKERS: '2',
     SCRATCH_DIR: join(folder, 'scratch'),
@@ -95,11 +123,24 @@ async function newcomer(t: ExecutionContext): Promise<{ sh: (script: string) => 
     await writeFile(join(bin, name), `#!/bin/sh\n${script}\n`);
     await chmod(join(bin, name), 0o755);
   }
+  if (s3 !== undefined) {
+    const bucket = openStorage(`s3://${s3.bucket}/raw`, {
+      metrics: createStorageMetrics(new Registry()),
+      role: 'destination',
+      s3: s3.settings,
+    });
+    await bucket.put('2026-11-03/left/near.mcap', { path: first ?? '' });
+  }
+  await mkdir(join(folder, 'node_modules'));
+  await symlink(root, join(folder, 'node_modules', 'roboflow-worker'));
   return {
-    sh: async (script) => {
+    folder,
+    hasS3: s3 !== undefined,
+    sh: async (script: string) => {
       const here = script
         .replaceAll('/tmp/', `${folder}/`)
         .replaceAll('http://127.0.0.1:8080', url)
+        .replaceAll(/s3:\/\/(raw|datasets)\//g, `s3://${s3?.bucket}/$1/`)
         .replaceAll('file:///data/run-1.mcap', pathToFileURL(first ?? '').href)
         .replaceAll('file:///data/run-2.mcap', pathToFileURL(second ?? '').href);
       const options = {
@@ -115,14 +156,32 @@ async function newcomer(t: ExecutionContext): Promise<{ sh: (script: string) => 
 test.serial(
   'a newcomer who types the commands of the README gets a dataset, its state and its metrics',
   async (t) => {
-    t.timeout(170_000);
-    const { sh } = await newcomer(t);
+    t.timeout(235_000);
+    const { sh, hasS3, folder } = await newcomer(t);
 
     const [own] = blocks(section('Your own data in five minutes'), 'sh');
     const walked = await sh(own ?? '');
     t.regex(walked, /joint_states/);
     t.regex(walked, /all \d+ checks passed/);
-    t.regex(walked, /completed/);
+    t.regex(walked, /3 to convert \(about \d+ rows\), 0 converted before, 0 refused; nothing was enqueued/);
+    t.regex(walked, /arm: completed/);
+    const [, completion] = /`(source <\(npx [^`]+)`/.exec(readme) ?? [];
+    t.regex(await sh(`${completion}; complete -p roboflow`), /_roboflow/);
+    const [, schema] = /`(npx roboflow schema[^`]+)`/.exec(readme) ?? [];
+    await sh(schema ?? 'false');
+    t.true(existsSync(join(folder, 'roboflow.schema.json')));
+
+    const [, storage] = blocks(section('Operations'), 'sh');
+    const [startWithS3, ...enqueue] = (storage ?? '').trim().split('\n');
+    t.regex(
+      startWithS3 ?? '',
+      /^AWS_ENDPOINT_URL_S3=http\S+ S3_FORCE_PATH_STYLE=true AWS_ACCESS_KEY_ID=\S+ AWS_SECRET_ACCESS_KEY=\S+ npm start$/,
+    );
+    if (hasS3) {
+      t.regex(await sh(enqueue.join('\n')), /dataset november: 1 recordings enqueued/);
+      t.regex(await sh('npx roboflow status november --watch'), /november: completed/);
+      t.regex(await sh('npx roboflow verify s3://datasets/november'), /all \d+ checks passed/);
+    } else t.log('there is no S3 server here: the commands of "Storage" are not run');
 
     if (findProgram('curl') === undefined) {
       t.log('curl is not in PATH: the commands of "Operations" and "The API" are not run');
@@ -139,5 +198,9 @@ test.serial(
     const answers = await sh(api ?? '');
     t.regex(answers, /"runId"/);
     t.regex(answers, /"state":"completed"/);
+
+    const [program] = blocks(section('From a program'), 'js');
+    const script = `cat > program.mjs <<'END'\n${program}\nEND\n'${process.execPath}' program.mjs`;
+    t.regex(await sh(script), /^\d+ \[ 'completed' \] true\n(completed)\n$/);
   },
 );

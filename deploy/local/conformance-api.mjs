@@ -5,14 +5,15 @@ import { projectRoot, run } from './steps.mjs';
 
 /**
  * Asks a running service everything that its own description allows, and what it forbids, with schemathesis (the program
- * `schemathesis`). The service is API only: what is enqueued is never converted, so that any location may be named.
+ * `schemathesis`). The service is API only: what is enqueued is never converted, so that the locations of the examples in
+ * its description, which its roots allow, need not exist.
  * Resolves with checks `{id, ok, message}`, one for each kind of check that was made.
  */
 export async function tryApi(schemathesis, redis, work) {
   await mkdir(work, { recursive: true });
   const folder = await mkdtemp(join(work, 'api-'));
   const { signal } = new AbortController();
-  const env = { WORKERS: '0', SOURCE_ROOTS: '', DESTINATION_ROOTS: '' };
+  const env = { WORKERS: '0', SOURCE_ROOTS: 'file:///data/', DESTINATION_ROOTS: 'file:///datasets/' };
   const log = join(work, 'api.log');
   const service = await startService({ redis, folder, work: folder, log, logFormat: 'json', signal, env });
   const report = join(folder, 'report.xml');

@@ -4,27 +4,49 @@ import { cp, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { build, ensureDependencies } from './dependencies.mjs';
+import { tryApi } from './conformance-api.mjs';
 import { ensurePrograms } from './programs.mjs';
+import { startPrivateRedis } from './redis.mjs';
 import { fail, projectRoot, run, say, SetupError } from './steps.mjs';
 
 /**
  * `npm run test:conformance`: writes datasets of every kind and opens them with the real Python readers, in virtual
  * environments of their own under `.venv/` (several GB, kept between runs), and holds the chart's manifests against the
- * schemas of several versions of Kubernetes. Closes with `N passed, N failed`.
+ * schemas of several versions of Kubernetes, and asks the API all that its description allows and forbids. Closes with `N passed, N failed`.
  */
 const ENVIRONMENTS = join(projectRoot, '.venv');
 const OFFLINE = { HF_HUB_OFFLINE: '1', WANDB_MODE: 'offline', PYTHONWARNINGS: 'ignore' };
 
+/** What can be asked for alone: `npm run test:conformance -- api`. */
+const parts = { datasets: tryDatasets, manifests: tryManifests, api: tryApiOn };
+
 async function main() {
-  await ensurePrograms({ required: ['ffmpeg'] });
+  const wanted = process.argv.slice(2);
+  const unknown = wanted.filter((part) => !(part in parts));
+  if (unknown.length > 0) {
+    throw new SetupError(`expected ${Object.keys(parts).join(', ')}, found ${unknown.join(', ')}`);
+  }
+  const programs = await ensurePrograms({ required: ['ffmpeg', 'redis'] });
   await ensureDependencies();
   await build();
-  const { installer, readers, kubernetes } = JSON.parse(
+  const requirements = JSON.parse(
     await readFile(join(projectRoot, 'test/conformance/requirements.json'), 'utf8'),
   );
-  const uv = await ensureInstaller(installer);
-  for (const reader of [...readers, kubernetes]) await ensureReader(uv, reader);
+  const uv = await ensureInstaller(requirements.installer);
+  const checks = [];
+  for (const [part, attempt] of Object.entries(parts)) {
+    if (wanted.length > 0 && !wanted.includes(part)) continue;
+    checks.push(...(await attempt({ uv, requirements, programs })));
+  }
+  const failed = checks.filter((check) => !check.ok);
+  say('');
+  for (const { where, id, message } of failed) say(`FAILED ${where} ${id}: ${message}`);
+  say(`${checks.length - failed.length} passed, ${failed.length} failed`);
+  if (failed.length > 0) process.exitCode = 1;
+}
 
+async function tryDatasets({ uv, requirements: { readers } }) {
+  for (const reader of readers) await ensureReader(uv, reader);
   const work = join(ENVIRONMENTS, 'datasets');
   await rm(work, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
@@ -32,12 +54,22 @@ async function main() {
   await run(process.execPath, [join(projectRoot, 'dist/test/conformance/datasets.js'), work]);
   const checks = [];
   for (const reader of readers) checks.push(...(await tryReader(reader, work)));
-  checks.push(...(await tryManifests(kubernetes)));
-  const failed = checks.filter((check) => !check.ok);
-  say('');
-  for (const { where, id, message } of failed) say(`FAILED ${where} ${id}: ${message}`);
-  say(`${checks.length - failed.length} passed, ${failed.length} failed`);
-  if (failed.length > 0) process.exitCode = 1;
+  return checks;
+}
+
+/** The API against its own description. */
+async function tryApiOn({ uv, requirements: { api }, programs }) {
+  await ensureReader(uv, api);
+  say('asking the API everything (some minutes)');
+  const redis = await startPrivateRedis(programs.get('redis'));
+  try {
+    const program = join(ENVIRONMENTS, api.name, 'bin', 'schemathesis');
+    const checks = await tryApi(program, redis, join(ENVIRONMENTS, 'work'));
+    for (const { ok, id, message } of checks) say(`${ok ? 'ok    ' : 'FAILED'} api ${id}: ${message}`);
+    return checks.map((check) => ({ where: 'api', ...check }));
+  } finally {
+    await redis.stop();
+  }
 }
 
 const pythonOf = (name) => join(ENVIRONMENTS, name, 'bin', 'python');
@@ -56,7 +88,7 @@ async function ensureInstaller(requirement) {
 async function ensureReader(uv, { name, python, packages }) {
   const marker = join(ENVIRONMENTS, name, 'complete');
   if (existsSync(marker)) return;
-  say(`installing ${name} (several GB the first time)`);
+  say(`installing ${name} (takes a while the first time)`);
   const cache = { UV_CACHE_DIR: join(ENVIRONMENTS, 'cache') };
   await rm(join(ENVIRONMENTS, name), { recursive: true, force: true });
   await run(uv, ['venv', '--python', await findPython(python), join(ENVIRONMENTS, name)], { env: cache });
@@ -117,7 +149,9 @@ async function tryReader({ name, formats, without = [], tools = false }, work) {
 }
 
 /** The chart's manifests against the strict schemas of the oldest, a common and the newest Kubernetes. */
-async function tryManifests({ name }) {
+async function tryManifests({ uv, requirements: { kubernetes } }) {
+  await ensureReader(uv, kubernetes);
+  const { name } = kubernetes;
   const manifests = join(ENVIRONMENTS, 'manifests.json');
   await run(process.execPath, [join(projectRoot, 'dist/test/conformance/manifests.js'), manifests]);
   const script = join(projectRoot, 'test/conformance/check_manifests.py');

@@ -22,7 +22,7 @@ export async function allowedLocation(
 export async function allowedSources(
   location: string,
   roots: readonly string[],
-  options: Pick<ExpandOptions, 'metrics' | 's3'>,
+  options: Pick<ExpandOptions, 'metrics' | 's3' | 'signal'>,
 ): Promise<string | readonly string[]> {
   if (!isPattern(location)) return allowedLocation(location, roots, 'source');
   const found = await expandSources([location], {

@@ -57,8 +57,8 @@ export async function startPrimary(config: Config): Promise<void> {
     prefix: config.QUEUE_PREFIX,
     log,
     telemetry: tracing?.telemetry,
-    checkSource: (location) =>
-      allowedSources(location, config.SOURCE_ROOTS, { metrics: metrics.storage, s3 }),
+    checkSource: (location, signal) =>
+      allowedSources(location, config.SOURCE_ROOTS, { metrics: metrics.storage, s3, signal }),
     checkPrefix: (location) => allowedLocation(location, config.SOURCE_ROOTS, 'prefix'),
     checkOutput: (location) => allowedLocation(location, config.DESTINATION_ROOTS, 'output'),
     openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination', s3 }),

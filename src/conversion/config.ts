@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { refusal } from '../frame/faults.ts';
+import { isRecord } from '../frame/field-path.ts';
 import { align, clock, feature, metadata, seconds, text, topicField } from './config-features.ts';
 import { crossFaults } from './config-checks.ts';
 import { distinct, faultsOf, pointerOf, type Fault } from './config-faults.ts';
@@ -146,25 +147,32 @@ export type DatasetConfigInput = z.input<typeof datasetConfig>;
 export function parseDatasetConfig(input: unknown, name = 'config'): DatasetConfig {
   const { value, place } =
     typeof input === 'string' ? readYaml(input, name) : { value: input, place: () => '' };
-  const result = datasetConfig.safeParse(value);
-  if (result.success) return result.data;
+  const faults = configFaults(value);
+  if (faults.length === 0) return datasetConfig.parse(value);
   throw refusal(
     name,
-    configFaults(value).map((fault) => sentence(fault, place)),
-    { cause: result.error },
+    faults.map((fault) => sentence(fault, place)),
+    { cause: datasetConfig.safeParse(value).error },
   );
 }
 
 /** Every fault of a config object, none when it is right; pointers are relative to the config. */
 export function configFaults(input: unknown): Fault[] {
   const result = datasetConfig.safeParse(input);
-  if (result.success) return [];
+  if (result.success) return overlookedFaults(input);
   // The schema checks across keys only when each key is right by itself; all faults at once is what people need.
   const across = crossFaults(input).map(({ path, message }) => ({
     pointer: pointerOf(path),
     detail: message,
   }));
-  return distinct([...faultsOf(datasetConfig, result.error, input), ...across]);
+  return distinct([...faultsOf(datasetConfig, result.error, input), ...across, ...overlookedFaults(input)]);
+}
+
+/** The one key that the schema library leaves out of an object without a word. */
+function overlookedFaults(input: unknown): Fault[] {
+  const features = isRecord(input) ? input['features'] : undefined;
+  if (!isRecord(features) || !Object.hasOwn(features, '__proto__')) return [];
+  return [{ pointer: '/features/__proto__', detail: "'__proto__' cannot be the name of a column" }];
 }
 
 /** JSON Schema (draft 2020-12) of the config as it is written, for editors and the API description. */

@@ -38,7 +38,8 @@ function demandToken(ctx: Context, token: string): void {
     presented === undefined ? 'expected a bearer token, found none' : 'the token is not valid',
     {
       headers: {
-        'WWW-Authenticate': board ? `${challenge}, Basic realm="roboflow"` : challenge,
+        // A header each: browsers do not find Basic behind another challenge of the same header.
+        'WWW-Authenticate': board ? [challenge, 'Basic realm="roboflow"'] : challenge,
       },
     },
   );

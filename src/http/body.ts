@@ -55,6 +55,10 @@ async function readJson(ctx: Context, limit: number): Promise<unknown> {
     const found = ctx.get('Content-Type') || 'none';
     throw new Problem(415, `expected Content-Type application/json, found ${found.slice(0, 100)}`);
   }
+  const { charset } = ctx.request;
+  if (charset !== '' && charset.toLowerCase() !== 'utf-8') {
+    throw new Problem(415, `expected JSON in UTF-8, found charset ${charset.slice(0, 100)}`);
+  }
   const encoding = ctx.get('Content-Encoding');
   if (encoding !== '' && encoding !== 'identity') {
     throw new Problem(415, `expected no Content-Encoding, found ${encoding.slice(0, 100)}`);

@@ -47,13 +47,13 @@ export class Problem extends Error {
   override readonly name = 'Problem';
   readonly status: number;
   readonly errors: readonly FieldFault[];
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string | string[]>>;
   constructor(
     status: number,
     detail: string,
     options: {
       errors?: readonly FieldFault[];
-      headers?: Readonly<Record<string, string>>;
+      headers?: Readonly<Record<string, string | string[]>>;
       cause?: unknown;
     } = {},
   ) {

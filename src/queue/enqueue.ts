@@ -1,5 +1,5 @@
 import type { DatasetConfig } from '../conversion/config.ts';
-import { InputError } from '../errors.ts';
+import { InputError, StorageError } from '../errors.ts';
 import type { QueueClient } from './client.ts';
 import {
   type DatasetJob,
@@ -17,10 +17,14 @@ import type { DatasetRecord, Run, Staged } from './store.ts';
 /** Makes a location a URL; throws `InputError` when jobs may not use it. */
 export type LocationCheck = (location: string) => string | Promise<string>;
 
-/** The same for sources: a pattern or prefix may stand for several recordings. */
+/** The same for sources: a pattern or prefix may stand for several recordings, which are looked for until `signal` ends it. */
 export type SourceCheck = (
   location: string,
+  signal: AbortSignal,
 ) => string | readonly string[] | Promise<string | readonly string[]>;
+
+/** Longest the patterns of one request may take to be expanded. */
+const EXPAND_TIMEOUT_MS = 60_000;
 
 /** The location as a URL, or the fault at `pointer` of the request. */
 export async function allowed<T>(
@@ -31,7 +35,9 @@ export async function allowed<T>(
   try {
     return await check(location);
   } catch (thrown) {
-    if (!(thrown instanceof InputError)) throw thrown;
+    // What cannot be looked at for good, such as a folder of somebody else, is the request's fault as well.
+    const refused = thrown instanceof InputError || (thrown instanceof StorageError && !thrown.retryable);
+    if (!refused) throw thrown;
     return { pointer, detail: thrown.message };
   }
 }
@@ -43,9 +49,21 @@ export async function stageRecordings(
 ): Promise<{ staged: Staged[]; faults: Fault[] }> {
   const staged = new Map<string, Staged & { readonly at: number }>();
   const faults: Fault[] = [];
+  const deadline = AbortSignal.timeout(EXPAND_TIMEOUT_MS);
+  const checkInTime = async (source: string) => {
+    try {
+      return await check(source, deadline);
+    } catch (thrown) {
+      if (!deadline.aborted) throw thrown;
+      const limit = `within ${EXPAND_TIMEOUT_MS / 1000} s`;
+      throw new InputError(`expected the recordings at ${source} to be found ${limit}; name fewer at once`, {
+        cause: thrown,
+      });
+    }
+  };
   for (const [at, recording] of recordings.entries()) {
     const pointer = `/recordings/${at}/source`;
-    const found = await allowed(check, recording.source, pointer);
+    const found = await allowed(checkInTime, recording.source, pointer);
     if (typeof found === 'object' && 'pointer' in found) {
       faults.push(found);
       continue;

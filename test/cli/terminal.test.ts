@@ -21,7 +21,8 @@ const onTerminal = pty ? test : test.skip;
 async function loadPty(): Promise<Pty | undefined> {
   try {
     return await import('@lydell/node-pty');
-  } catch {
+  } catch (thrown) {
+    console.warn(`no pseudo-terminal on this system, its tests are skipped: ${String(thrown)}`);
     return undefined;
   }
 }

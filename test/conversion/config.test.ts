@@ -283,3 +283,11 @@ test('the JSON Schema for editors describes what may be written, defaults left o
   );
   t.deepEqual(undescribed, [], 'every setting says what it does');
 });
+
+test('a column by the name of what objects inherit from is refused, not left out', (t) => {
+  const text = '{"fps": 30, "features": {"a": {"topic": "/a"}, "__proto__": {"topic": "/b"}}}';
+  t.deepEqual(configFaults(JSON.parse(text)), [
+    { pointer: '/features/__proto__', detail: "'__proto__' cannot be the name of a column" },
+  ]);
+  t.throws(() => parseDatasetConfig(text), { message: /line 1, column 48, \/features\/__proto__/ });
+});

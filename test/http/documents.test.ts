@@ -1,5 +1,6 @@
 import type Router from '@koa/router';
 import test from 'ava';
+import sharp from 'sharp';
 import { createApp } from '../../src/http/app.ts';
 import { createBoardRouter } from '../../src/http/board.ts';
 import { createDatasetRouter } from '../../src/http/datasets.ts';
@@ -9,6 +10,7 @@ import { listen } from '../../src/http/listen.ts';
 import { createOpenApiRouter, describeApi } from '../../src/http/openapi.ts';
 import { createScalingRouter } from '../../src/http/scaling.ts';
 import { createWatchRouter } from '../../src/http/watches.ts';
+import { browser, openPage } from '../helpers/browser.ts';
 import { sharedRedis } from '../helpers/redis.ts';
 import { Rig, silent } from '../queue/rig.ts';
 
@@ -116,3 +118,28 @@ test('the board shows the queues and changes nothing', async (t) => {
   }
   t.is((await fetch(`${base}/openapi.json`)).status, 200);
 });
+
+(browser ? test : test.skip)(
+  'Chromium draws the board with the counts and the failed jobs of the queues',
+  async (t) => {
+    const rig = await Rig.open(t, redis.url);
+    rig.consumer();
+    await rig.enqueue('drawn', ['good-1.mcap', 'bad-1.mcap']);
+    await rig.ended('drawn');
+    const token = 'correct-horse-battery-staple';
+    const app = createApp({ routers: [createBoardRouter(rig.producer)], log: silent, token });
+    const server = await listen(app, { host: '127.0.0.1', port: 0 });
+    t.teardown(() => server.close({ graceMs: 0 }));
+    // A browser presents the token as the password of Basic.
+    const base = `http://any:${token}@127.0.0.1:${server.port}`;
+    const { shot, document } = await openPage(t, `${base}/queues/queue/episodes?status=failed`, {
+      width: 1280,
+      height: 900,
+    });
+    t.regex(document, /roboflow-worker/);
+    t.regex(document, /expected an MCAP recording/);
+    const { data, info } = await sharp(shot).greyscale().raw().toBuffer({ resolveWithObject: true });
+    t.is(info.width, 1280);
+    t.true(new Set(data).size > 20, 'the page is not blank');
+  },
+);

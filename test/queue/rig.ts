@@ -73,6 +73,10 @@ export class Rig {
       checkSource: (location) => {
         if (location.includes('forbidden'))
           throw new InputError(`expected a source below ${folder}, found ${location}`);
+        if (location.includes('unreadable')) {
+          const detail = `cannot list ${location}: permission denied (EACCES)`;
+          throw new StorageError(detail, { retryable: false, reason: 'other' });
+        }
         return location.includes(':') ? location : pathToFileURL(join(folder, location)).href;
       },
       checkOutput: (location) =>
