@@ -198,9 +198,5 @@ test.serial(
     const answers = await sh(api ?? '');
     t.regex(answers, /"runId"/);
     t.regex(answers, /"state":"completed"/);
-
-    const [program] = blocks(section('From a program'), 'js');
-    const script = `cat > program.mjs <<'END'\n${program}\nEND\n'${process.execPath}' program.mjs`;
-    t.regex(await sh(script), /^\d+ \[ 'completed' \] true\n(completed)\n$/);
   },
 );
