@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, stat, unlink } from 'node:fs/promises';
+import { lstat, mkdir, open, rmdir, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { InputError, StorageError, throwIfAborted } from '../errors.ts';
 import type { StorageMetrics } from '../metrics/storage.ts';
@@ -20,6 +20,16 @@ export type LocalStorageOptions = {
   /** Folders beside the root that symbolic links may lead into. */
   readonly linkTargets?: readonly string[];
 };
+
+const STAYS: ReadonlySet<string> = new Set([
+  'ENOTEMPTY',
+  'EEXIST',
+  'ENOENT',
+  'ENOTDIR',
+  'EBUSY',
+  'EACCES',
+  'EPERM',
+]);
 
 /**
  * A folder as a store. Writing goes to a temporary name in the target's folder, is flushed to disk and renamed: an
@@ -88,12 +98,28 @@ export class LocalStorage implements Storage {
     return (options.retry ?? once)(async () => {
       throwIfAborted(options.signal);
       try {
-        const folder = await this.#folderFor(dirname(path), key);
-        return { key, ...(await writeFileAtomically(join(folder, basename(path)), body, options)) };
+        return { key, ...(await this.#write(path, key, body, options)) };
       } catch (thrown) {
         throw localError(thrown, 'write', path);
       }
     });
+  }
+
+  /** Somebody who removes the last object of a folder may take the folder away under a write: then it is made anew. */
+  async #write(
+    path: string,
+    key: string,
+    body: PutBody,
+    options: PutOptions,
+    again = true,
+  ): ReturnType<typeof writeFileAtomically> {
+    try {
+      const folder = await this.#folderFor(dirname(path), key);
+      return await writeFileAtomically(join(folder, basename(path)), body, options);
+    } catch (thrown) {
+      if (!again || errorCode(thrown) !== 'ENOENT') throw thrown;
+      return this.#write(path, key, body, options, false);
+    }
   }
 
   async *list(
@@ -113,9 +139,23 @@ export class LocalStorage implements Storage {
       // the link itself goes, never what it points to
       const folder = await this.#inside(dirname(path), key);
       await unlink(join(folder, basename(path)));
+      await this.#pruneFolders(dirname(path));
     } catch (thrown) {
       if (errorCode(thrown) === 'ENOENT' || errorCode(thrown) === 'ENOTDIR') return;
       throw localError(thrown, 'remove', path);
+    }
+  }
+
+  /** Folders exist for their objects only: empty ones go, up to the root, which stays. */
+  async #pruneFolders(path: string): Promise<void> {
+    for (let folder = path; folder.length > this.#root.length; folder = dirname(folder)) {
+      try {
+        await rmdir(folder);
+      } catch (thrown) {
+        // not empty, gone already, a link or mount, or not ours to remove
+        if (STAYS.has(errorCode(thrown) ?? '')) return;
+        throw thrown;
+      }
     }
   }
 

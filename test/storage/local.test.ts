@@ -189,6 +189,27 @@ test('folder: a writer killed half-way leaves a temporary file that is not liste
   t.is(await storage.sweep('', { olderThanMs: 3_600_000 }), 1);
 });
 
+test('folder: the last object takes its empty folders along, and writes beside that get through', async (t) => {
+  const root = await tempFolder(t);
+  const { storage } = storeAt(root, 'destination');
+  await storage.put('a/b/c/one', text('1'));
+  await storage.put('a/two', text('2'));
+  await storage.remove('a/b/c/one');
+  t.deepEqual(await readdir(root, { recursive: true }), ['a', join('a', 'two')]);
+  await storage.remove('a/two');
+  t.deepEqual(await readdir(root), [], 'the root stays');
+
+  const turns = Array.from({ length: 60 }, (_, turn) => turn);
+  const churn = async (name: string) => {
+    for (const turn of turns) {
+      await storage.put(`deep/er/${name}`, text(String(turn)));
+      if (turn % 3 !== 2) await storage.remove(`deep/er/${name}`);
+    }
+  };
+  await Promise.all(['x', 'y', 'z'].map(churn));
+  t.deepEqual((await readdir(join(root, 'deep', 'er'))).toSorted(), ['x', 'y', 'z']);
+});
+
 test('folder: the lock of a process that died does not hold up a conditional write', async (t) => {
   const root = await tempFolder(t);
   const { storage } = storeAt(root);
