@@ -1,5 +1,6 @@
+import { createRequire } from 'node:module';
 import { pino, type DestinationStream, type Logger } from 'pino';
-import { build as pretty } from 'pino-pretty';
+import type Pretty from 'pino-pretty';
 import { InputError } from './errors.ts';
 
 /** How the log is written. */
@@ -52,14 +53,21 @@ function traceOf(current: () => string | undefined): () => object {
 function destinationOf(options: LogOptions): DestinationStream {
   if (options.format === 'pretty') {
     const stream = options.destination ?? process.stdout;
-    return pretty({
-      destination: stream,
-      colorize: 'isTTY' in stream && stream.isTTY === true,
-      translateTime: 'SYS:HH:MM:ss.l',
-      ignore: 'pid',
-    });
+    let printer: DestinationStream | undefined;
+    return { write: (line) => (printer ??= prettyPrinter(stream)).write(line) };
   }
   return options.destination ?? pino.destination({ fd: 1, sync: true });
+}
+
+/** Loaded with the first line: most commands never log one. */
+function prettyPrinter(stream: NodeJS.WritableStream): DestinationStream {
+  const { build } = createRequire(import.meta.url)('pino-pretty') as typeof Pretty;
+  return build({
+    destination: stream,
+    colorize: 'isTTY' in stream && stream.isTTY === true,
+    translateTime: 'SYS:HH:MM:ss.l',
+    ignore: 'pid',
+  });
 }
 
 const HIDDEN = '[redacted]';

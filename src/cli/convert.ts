@@ -1,11 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { type DatasetConfig, type DatasetConfigInput, parseDatasetConfig } from '../conversion/config.ts';
-import { InputError, toError } from '../errors.ts';
+import type { DatasetConfigInput } from '../conversion/config.ts';
 import { convert, type ConvertedRecording } from '../library.ts';
 import { createLog } from '../log.ts';
-import { type CliContext, printError, printJson, printLines, UsageError } from './context.ts';
+import { type CliContext, printError, printJson, printLines } from './context.ts';
+import { readDatasetConfig } from './dataset-config.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { settings, sourceSettings } from './settings.ts';
 import { humanSeconds } from './table.ts';
@@ -30,22 +29,6 @@ export function convertCommand(context: CliContext): Command {
       const config = await readDatasetConfig(options.config);
       await convertHere(recordings, config, options, context);
     });
-}
-
-/** Reads a dataset config from a file; whatever is wrong with it is wrong use. */
-export async function readDatasetConfig(path: string): Promise<DatasetConfig> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (thrown) {
-    throw new UsageError(`cannot read the config ${path}: ${toError(thrown).message}`, { cause: thrown });
-  }
-  try {
-    return parseDatasetConfig(text, path);
-  } catch (thrown) {
-    if (thrown instanceof InputError) throw new UsageError(thrown.message, { cause: thrown });
-    throw thrown;
-  }
 }
 
 async function convertHere(

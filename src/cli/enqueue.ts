@@ -11,7 +11,7 @@ import {
   UsageError,
   wholeNumber,
 } from './context.ts';
-import { readDatasetConfig } from './convert.ts';
+import { readDatasetConfig } from './dataset-config.ts';
 import { dryRun } from './dry-run.ts';
 import { accepted, withProducer } from './producer.ts';
 import { recordingsOf } from './recordings.ts';

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { InputError } from '../errors.ts';
 import { watchRequestSchema, type WatchStatus } from '../queue/watches.ts';
 import { type CliContext, printJson, printLines, toUrl, UsageError, wholeNumber } from './context.ts';
-import { readDatasetConfig } from './convert.ts';
+import { readDatasetConfig } from './dataset-config.ts';
 import { accepted, withProducer } from './producer.ts';
 
 type Options = {

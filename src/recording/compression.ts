@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
-import type { DecompressHandlers } from '@mcap/core';
-import { loadDecompressHandlers } from '@mcap/support';
+import Bzip2 from '@foxglove/wasm-bz2';
+import * as zstd from '@foxglove/wasm-zstd';
 import { InputError, toError } from '../errors.ts';
 import { expandCutLz4, expandLz4 } from './lz4.ts';
 import { expandCutZstd } from './zstd.ts';
@@ -22,14 +22,18 @@ const FREE_RATIO = 256;
 const MAX_RATIO: Readonly<Record<string, number>> = { lz4: 255, zstd: 32_768, bz2: 25_000 };
 const RATIO_SLACK = 1 << 17;
 
+let loadedBzip2: Promise<Bzip2> | undefined;
+
 /**
  * Loads the decompressors (once per process) for the chunk compressions of MCAP and ROS 1 bags. The wasm ones serve
  * zstd and bz2; that of lz4 keeps a context which one damaged frame spoils for every later one, so it is ours.
  */
 export async function loadDecompress(): Promise<Decompress> {
-  const handlers: DecompressHandlers = {
-    ...(await loadDecompressHandlers()),
-    lz4: (data, size) => expandLz4(data, Number(size)),
+  const [bzip2] = await Promise.all([(loadedBzip2 ??= Bzip2.init()), zstd.isLoaded]);
+  const handlers: Readonly<Record<string, (data: Uint8Array, size: number) => Uint8Array>> = {
+    bz2: (data, size) => bzip2.decompress(data, size, { small: false }),
+    lz4: expandLz4,
+    zstd: zstd.decompress,
   };
   return (compression, data, size, where) => {
     if (compression === '' || compression === 'none') {
@@ -48,7 +52,7 @@ export async function loadDecompress(): Promise<Decompress> {
     checkDeclared(compression, data, size, where);
     let result: Uint8Array;
     try {
-      result = handler(data, BigInt(size));
+      result = handler(data, size);
     } catch (thrown) {
       throw new InputError(`${where}: its ${compression} data is damaged (${toError(thrown).message})`, {
         cause: thrown,

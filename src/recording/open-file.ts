@@ -1,12 +1,8 @@
 import { InputError } from '../errors.ts';
 import { printable } from './compression.ts';
-import { openDb3 } from './db3.ts';
 import { hex } from './image-format.ts';
-import { openMcap } from './mcap.ts';
 import type { OpenOptions } from './open-options.ts';
-import { openRosbag1 } from './rosbag1.ts';
 import type { Loss, Recording, RecordingFile } from './types.ts';
-import { expandZstd } from './zstd.ts';
 
 /** Starts of files by which they are known, whatever their names say. */
 const MAGIC: readonly { readonly kind: string; readonly bytes: readonly number[]; readonly at?: number }[] = [
@@ -58,23 +54,28 @@ export async function openFile(
   }
 }
 
-async function expand(file: RecordingFile, options: OpenOptions): ReturnType<typeof expandZstd> {
+async function expand(
+  file: RecordingFile,
+  options: OpenOptions,
+): Promise<{ file: RecordingFile; losses: Loss[] }> {
   try {
+    const { expandZstd } = await import('./zstd.ts');
     return await expandZstd(file, { ...options, recover: options.recover ?? true });
   } finally {
     await file.close();
   }
 }
 
+/** Each reader is loaded when a file is of its kind: together they are a fifth of a second. */
 async function openKind(
   kind: string,
   file: RecordingFile,
   options: OpenOptions,
   wal?: RecordingFile,
 ): Promise<Recording> {
-  if (kind === 'mcap') return openMcap(file, options);
-  if (kind === 'bag') return openRosbag1(file, options);
-  if (kind === 'db3') return openDb3(file, options, wal);
+  if (kind === 'mcap') return (await import('./mcap.ts')).openMcap(file, options);
+  if (kind === 'bag') return (await import('./rosbag1.ts')).openRosbag1(file, options);
+  if (kind === 'db3') return (await import('./db3.ts')).openDb3(file, options, wal);
   const found = kind === 'zstd' ? 'another zstd file' : kind;
   throw new InputError(`expected an MCAP file, a ROS bag or a rosbag2 database, found ${found}`);
 }

@@ -2,7 +2,7 @@ import { InputError } from '../errors.ts';
 import { bagInfoIn, parseBagInfo } from './bag-info.ts';
 import type { BagInfo } from './bag-info.ts';
 import { printable } from './compression.ts';
-import { Db3Recording } from './db3.ts';
+import type { Db3Recording } from './db3.ts';
 import { JoinedRecording } from './joined.ts';
 import type { Part } from './joined.ts';
 import { openFile } from './open-file.ts';
@@ -75,7 +75,7 @@ export async function openSingle(
 ): Promise<Recording> {
   const losses: Loss[] = [];
   const part = await openPart(files, name, undefined, options, losses);
-  const custom = part.recording instanceof Db3Recording ? undefined : ownInfo(part.recording)?.customData;
+  const custom = isDatabase(part.recording) ? undefined : ownInfo(part.recording)?.customData;
   if (!part.expand && losses.length === 0 && !custom?.size) return part.recording;
   const { container, writtenBy } = part.recording;
   const metadata = [...part.recording.metadata];
@@ -111,9 +111,14 @@ async function openPart(
   return { name, recording, expand: own?.compressionMode === 'message' ? expandMessage : undefined };
 }
 
+/** Whether an opened file is a database; asked without loading SQLite, which only databases need. */
+function isDatabase(recording: Recording): recording is Db3Recording {
+  return recording.container === 'rosbag2';
+}
+
 /** What a file says of itself: databases in a table, MCAP files in their last metadata record of the recorder. */
 function ownInfo(recording: Recording): BagInfo | undefined {
-  if (recording instanceof Db3Recording) return recording.info;
+  if (isDatabase(recording)) return recording.info;
   const record = recording.metadata.findLast(({ name }) => name === 'rosbag2');
   return bagInfoIn(record?.entries.get('serialized_metadata'));
 }
