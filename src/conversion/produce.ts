@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { findFfmpeg } from '../dataset/ffmpeg.ts';
 import { conversionVideoPath, stagedPath } from '../dataset/layout.ts';
 import type { EpisodeManifest, Written, WrittenFile } from '../dataset/types.ts';
 import { verifyWritten } from '../dataset/verify-written.ts';
@@ -10,6 +11,7 @@ import { withReleasers } from '../releasers.ts';
 import { findIntrinsics, type IntrinsicsFound } from './camera-info.ts';
 import type { FileType } from '../storage/types.ts';
 import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
+import type { DatasetConfig } from './config.ts';
 import { type CopyPlan, planCopies } from './copy-plan.ts';
 import { conversionHash, type MarksFile } from './marks.ts';
 import { type ConversionPlan, planConversion } from './plan.ts';
@@ -45,6 +47,8 @@ export async function produceEpisode(
   const { signal, metrics } = context;
   const { recording } = source;
   const name = source.name;
+  // Asked while the recording is planned; who needs the answer gets the failure.
+  if (hasVideo(config)) findFfmpeg().catch(() => {});
   const plan = await planConversion(recording, { ...request, name, marks }, signal);
   const calibration = await findIntrinsics(recording, plan.mapping.sources, signal);
   const { extent, spans } = await scanTimeline(recording, plan, config, name, signal);
@@ -179,6 +183,10 @@ function manifestOf(
       })),
     ],
   };
+}
+
+function hasVideo({ features }: DatasetConfig): boolean {
+  return Object.values(features).some((feature) => 'type' in feature && feature.type === 'video');
 }
 
 /** Where a file of the episode lies once it is published. */

@@ -13,26 +13,10 @@ const CANDIDATES =
     ' ',
   );
 
-const listed = new Map<string, Promise<ReadonlySet<string>>>();
-
-/** Names of the video encoders the program was built with. */
-async function builtIn(path: string): Promise<ReadonlySet<string>> {
-  let search = listed.get(path);
-  if (!search) {
-    search = run(path, ['-hide_banner', '-encoders']).then(
-      ({ stdout }) => new Set([...stdout.matchAll(/^ V\S{5} (\S+)/gm)].map((match) => match[1] ?? '')),
-    );
-    listed.set(path, search);
-    search.catch(() => listed.delete(path));
-  }
-  return search;
-}
-
 /** Throws `EncodeError` when this machine's FFmpeg lacks the encoder that the settings ask for. */
 export async function checkEncoder(settings: VideoSettings, ffmpeg?: string): Promise<void> {
-  const { path, version } = await findFfmpeg(ffmpeg);
+  const { version, encoders: known } = await findFfmpeg(ffmpeg);
   const encoder = encoderName(settings.codec);
-  const known = await builtIn(path);
   if (known.has(encoder)) return;
   const usable = CANDIDATES.filter((name) => known.has(name));
   throw new EncodeError(
@@ -48,8 +32,7 @@ export type EncoderProbe = { readonly encoder: string; readonly works: boolean; 
  * a try on a few made-up pictures, one after the other, for many are built in where there is no such hardware.
  */
 export async function probeEncoders(ffmpeg?: string): Promise<EncoderProbe[]> {
-  const { path, leash } = await findFfmpeg(ffmpeg);
-  const known = await builtIn(path);
+  const { path, leash, encoders: known } = await findFfmpeg(ffmpeg);
   const probes: EncoderProbe[] = [];
   for (const encoder of CANDIDATES.filter((name) => known.has(name))) {
     if (encoder.startsWith('lib')) {

@@ -13,6 +13,8 @@ export type Ffmpeg = {
   readonly leash: readonly string[];
   /** The option that keeps the filter's timestamps: `-fps_mode` since 5.1, `-vsync` before. */
   readonly syncOption: '-fps_mode' | '-vsync';
+  /** Names of the video encoders it was built with. */
+  readonly encoders: ReadonlySet<string>;
 };
 
 const found = new Map<string, Promise<Ffmpeg>>();
@@ -33,10 +35,38 @@ export function findFfmpeg(path = 'ffmpeg'): Promise<Ffmpeg> {
   return search;
 }
 
+/**
+ * `setpriv --pdeathsig` (util-linux) lets the kernel kill the child when its parent dies, however it dies. Without it
+ * the child still ends by itself: its standard input closes.
+ */
+const LEASH = process.platform === 'linux' ? ['setpriv', '--pdeathsig', 'KILL', '--'] : [];
+
+/** One run of the program tells everything: its version, its encoders, and whether the leash holds it. */
 async function lookFor(path: string): Promise<Ffmpeg> {
-  let output: string;
+  const { output, leash } = await ask(path);
+  const version = /^ffmpeg version (\S+)/m.exec(output)?.[1] ?? 'unknown';
+  const numbers = /(\d+)\.(\d+)/.exec(version);
+  const old = numbers !== null && (Number(numbers[1]) < 5 || (numbers[1] === '5' && numbers[2] === '0'));
+  return {
+    path,
+    version: `ffmpeg ${version}`,
+    leash,
+    syncOption: old ? '-vsync' : '-fps_mode',
+    encoders: new Set([...output.matchAll(/^ V\S{5} (\S+)/gm)].map((match) => match[1] ?? '')),
+  };
+}
+
+async function ask(path: string): Promise<{ output: string; leash: readonly string[] }> {
+  const [program, ...words] = LEASH;
+  if (program !== undefined) {
+    try {
+      return { output: await listing(program, [...words, path]), leash: LEASH };
+    } catch {
+      // Not installed, or a variant without the option; or the program itself is at fault, which shows next.
+    }
+  }
   try {
-    output = (await run(path, ['-hide_banner', '-version'])).stdout;
+    return { output: await listing(path, []), leash: [] };
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
     const what = missing
@@ -44,31 +74,12 @@ async function lookFor(path: string): Promise<Ffmpeg> {
       : `the program "${path}" did not run`;
     throw new EncodeError(`videos need FFmpeg, but ${what}: ${HOW_TO_INSTALL}`, { cause });
   }
-  const version = /^ffmpeg version (\S+)/.exec(output)?.[1] ?? 'unknown';
-  const numbers = /(\d+)\.(\d+)/.exec(version);
-  const old = numbers !== null && (Number(numbers[1]) < 5 || (numbers[1] === '5' && numbers[2] === '0'));
-  return {
-    path,
-    version: `ffmpeg ${version}`,
-    leash: await findLeash(),
-    syncOption: old ? '-vsync' : '-fps_mode',
-  };
 }
 
-/**
- * `setpriv --pdeathsig` (util-linux) lets the kernel kill the child when its parent dies, however it dies. Without it
- * the child still ends by itself: its standard input closes.
- */
-async function findLeash(): Promise<readonly string[]> {
-  const leash = ['setpriv', '--pdeathsig', 'KILL', '--'] as const;
-  if (process.platform !== 'linux') return [];
-  try {
-    await run(leash[0], [...leash.slice(1), 'true']);
-    return leash;
-  } catch {
-    // Not installed, or a variant without the option: the closing of standard input has to do.
-    return [];
-  }
+/** The banner, which names the version, and the encoders. */
+async function listing(program: string, words: readonly string[]): Promise<string> {
+  const { stdout, stderr } = await run(program, [...words, '-encoders']);
+  return `${stderr}\n${stdout}`;
 }
 
 /** Starts the program; it dies with this process, and at once when `signal` is aborted. */
