@@ -91,17 +91,27 @@ export function matroskaHeader({ codec, width, height, fps }: MatroskaTrack): Bu
   ]);
 }
 
+/** Cluster, its time, and the head of a SimpleBlock: all sizes and numbers in 8 bytes, so that none is looked for. */
+const FRAME_HEAD = 4 + 8 + (1 + 8 + 8) + (1 + 8 + 4);
+
 /** The bytes before picture number `index` of `length` bytes, to be followed by the picture itself. */
 export function matroskaFrame(index: number, fps: number, length: number, keyframe = true): Buffer {
   const timestamp = Math.round((index * 1e9) / fps / TICK_NS);
-  const time = element(0xe7, ebmlNumber(timestamp));
-  // SimpleBlock: track 1, time relative to the cluster 0, whether it is a keyframe.
-  const flags = keyframe ? 0x80 : 0;
-  const block = Buffer.concat([Uint8Array.of(0xa3), size(4 + length), Uint8Array.of(0x81, 0, 0, flags)]);
-  return Buffer.concat([
-    Uint8Array.of(0x1f, 0x43, 0xb6, 0x75),
-    size(time.length + block.length + length),
-    time,
-    block,
-  ]);
+  const head = Buffer.alloc(FRAME_HEAD);
+  head.writeUInt32BE(0x1f43b675, 0);
+  writeSize(head, 4, FRAME_HEAD - 12 + length);
+  head[12] = 0xe7;
+  writeSize(head, 13, 8);
+  head.writeUIntBE(timestamp, 23, 6);
+  head[29] = 0xa3;
+  writeSize(head, 30, 4 + length);
+  // Track 1, time relative to the cluster 0, whether it is a keyframe.
+  head.writeUInt32BE(keyframe ? 0x81000080 : 0x81000000, 38);
+  return head;
+}
+
+/** An element size in 8 bytes: a marker bit, and 56 bits of which lengths here need fewer than 48. */
+function writeSize(bytes: Buffer, at: number, length: number): void {
+  bytes[at] = 1;
+  bytes.writeUIntBE(length, at + 2, 6);
 }

@@ -233,16 +233,19 @@ export class VideoEncoder {
     const running = this.#running;
     if (!running || this.#failure) return;
     const { data } = picture;
+    this.#queued += data.length;
+    this.#options.onQueued(data.length);
+    // Head and picture leave in one system call.
+    running.input.cork();
     if (pictureTrack(running.first, this.#options.fps)) {
       running.input.write(matroskaFrame(index, this.#options.fps, data.length));
     }
-    this.#queued += data.length;
-    this.#options.onQueued(data.length);
     running.input.write(data, () => {
       if (this.#failure) return;
       this.#queued -= data.length;
       this.#options.onQueued(-data.length);
       if (this.#queued <= QUEUE_BYTES) this.#wake?.();
     });
+    running.input.uncork();
   }
 }
