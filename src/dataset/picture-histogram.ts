@@ -1,7 +1,10 @@
 import { sampleStride } from './picture-sampling.ts';
 
-/** 256 counts of 8-bit values for each channel of a picture's sampled pixels. */
-export type PictureHistogram = readonly Uint32Array[];
+/**
+ * 256 counts of 8-bit values for each channel of a picture's sampled pixels. Hours of recording keep thousands of them,
+ * so counts take as few bytes as they need.
+ */
+export type PictureHistogram = readonly (Uint16Array | Uint32Array)[];
 
 /** How the bytes of a sampled picture are laid out: planes of full-range YCbCr (JFIF), or interleaved RGB. */
 export type SampleLayout = {
@@ -30,11 +33,13 @@ const clamp = (value: number) => (value < 0 ? 0 : value > 255 ? 255 : Math.floor
  * along each halved axis, as JPEG decoders do, and converted with the JFIF matrix.
  */
 export function pictureHistogram(data: Uint8Array, layout: SampleLayout): PictureHistogram {
-  const channels = [new Uint32Array(256), new Uint32Array(256), new Uint32Array(256)] as const;
-  const [red, green, blue] = channels;
   const { width, height, format } = layout;
   const stride = sampleStride(width, height);
-  const count = (channel: Uint32Array, value: number) => {
+  const pixels = Math.ceil(width / stride) * Math.ceil(height / stride);
+  const counts = pixels < 1 << 16 ? new Uint16Array(3 * 256) : new Uint32Array(3 * 256);
+  const channels = [counts.subarray(0, 256), counts.subarray(256, 512), counts.subarray(512)] as const;
+  const [red, green, blue] = channels;
+  const count = (channel: Uint16Array | Uint32Array, value: number) => {
     channel[value] = (channel[value] ?? 0) + 1;
   };
   if (format === 'rgb24') {
