@@ -75,7 +75,9 @@ export async function convertEpisode(
         const again = willComeBack(thrown, context.retryFollows ?? false);
         await uploads.close(again);
         const elsewhere = uploads.keys.size > 0 && (await isPublished(request, context, matches));
-        interrupted = verified && again && !elsewhere;
+        // files that are not what was verified are no work to go on with
+        const damaged = thrown instanceof StorageError && thrown.reason === 'checksum';
+        interrupted = verified && again && !elsewhere && !damaged;
         // what was sent of files that turned out wrong is of no use to the next attempt
         const wanted = again && (verified || thrown instanceof CanceledError);
         const nobodys = !wanted && !elsewhere && published === undefined && !isLockLost(thrown);

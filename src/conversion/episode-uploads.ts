@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { manifestPath } from '../dataset/layout.ts';
 import { serializeManifest } from '../dataset/manifest.ts';
+import { StorageError } from '../errors.ts';
 import type { UploadCoordinator } from '../storage/coordinator.ts';
-import type { UploadStats } from '../storage/types.ts';
+import type { UploadedFile, UploadStats } from '../storage/types.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import type { ClosedFile } from './produce.ts';
 import type { StageProgress } from './progress.ts';
@@ -17,7 +18,8 @@ export class EpisodeUploads {
   readonly #context: ConversionContext;
   readonly #progress: StageProgress;
   readonly #coordinator: UploadCoordinator;
-  readonly #keys = new Set<string>();
+  /** What becomes of the files handed in so far, by key. */
+  readonly #files = new Map<string, Promise<UploadedFile>>();
   /** Acknowledged bytes by key. */
   readonly #sent = new Map<string, number>();
   /** Bytes of all files, once they are known. */
@@ -33,15 +35,16 @@ export class EpisodeUploads {
   }
 
   /** Keys of the files handed in so far, stored or not. */
-  get keys(): ReadonlySet<string> {
-    return this.#keys;
+  get keys(): { readonly size: number } {
+    return this.#files;
   }
 
   /** Begins to send a file; a failure is thrown by `publish`. */
   add({ key, type, localPath }: ClosedFile): void {
-    if (this.#keys.has(key)) return;
-    this.#keys.add(key);
-    void this.#coordinator.add({ key, type, body: { path: localPath } });
+    if (this.#files.has(key)) return;
+    const stored = this.#coordinator.add({ key, type, body: { path: localPath } });
+    stored.catch(() => {});
+    this.#files.set(key, stored);
   }
 
   /** Sends what is left of a verified recording whose files lie in `folder`, then its manifest. */
@@ -53,6 +56,12 @@ export class EpisodeUploads {
       const local = files[path];
       if (local === undefined) throw new Error(`the checkpoint does not say where ${path} lies`);
       this.add({ key: path, type, localPath: join(folder, local) });
+    }
+    // What is not stored is told by the coordinator, all of it in one sentence.
+    await Promise.allSettled(this.#files.values());
+    for (const { path, sha256 } of manifest.files) {
+      const stored = await this.#files.get(path)?.catch(() => undefined);
+      if (stored !== undefined && stored.sha256 !== sha256) throw damaged(path, sha256, stored.sha256);
     }
     const bytes = serializeManifest(manifest);
     await this.#coordinator.publish({ key: manifestPath(manifest.key), type: 'meta', body: { bytes } });
@@ -67,7 +76,7 @@ export class EpisodeUploads {
   /** Takes back the files of an attempt that gets no manifest; one that stays is nobody's but harmless. */
   async withdraw(): Promise<void> {
     const { output, log } = this.#context;
-    for (const path of this.#keys) {
+    for (const path of this.#files.keys()) {
       try {
         await output.remove(path);
       } catch (thrown) {
@@ -82,4 +91,12 @@ export class EpisodeUploads {
     for (const bytes of this.#sent.values()) sent += bytes;
     this.#progress.within(Math.min(1, sent / this.#total));
   }
+}
+
+/** The bytes that were sent are not those that were written and verified: the recording is converted anew. */
+function damaged(path: string, expected: string, sent: string): StorageError {
+  return new StorageError(
+    `expected ${path} with sha256 ${expected}, sent ${sent}: its file in the scratch folder is damaged`,
+    { retryable: true, reason: 'checksum' },
+  );
 }

@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CanceledError, StorageError } from '../../src/errors.ts';
@@ -70,6 +70,35 @@ test('an interrupted upload is gone on with by the next attempt, without a secon
     'nothing was encoded again',
   );
   t.deepEqual(await files(plain.context.scratch), []);
+});
+
+test('verified files that were damaged before their upload are never published, and converted anew', async (t) => {
+  const recording = await recordingOf(t);
+  const plain = await bench(t);
+  const upload = { concurrency: 2, maxAttempts: 1 };
+  const output = failingOn(plain.context.output, /\.mp4$/, flaky);
+  const first = await bench(t, { output, upload, scratch: plain.context.scratch, retryFollows: true });
+  await t.throwsAsync(first.convert(recording, config), { name: 'StorageError' });
+  const [name] = (await readdir(plain.context.scratch, { recursive: true })).filter((each) =>
+    each.endsWith('.mp4'),
+  );
+  const video = join(plain.context.scratch, name ?? '');
+  const bytes = await readFile(video);
+  bytes[bytes.length - 100] = ~(bytes.at(-100) ?? 0) & 0xff;
+  await writeFile(video, bytes);
+
+  const second = await bench(t, {
+    output: plain.context.output,
+    scratch: plain.context.scratch,
+    retryFollows: true,
+  });
+  const error = await t.throwsAsync(second.convert(recording, config), {
+    name: 'StorageError',
+    message: /damaged/,
+  });
+  t.true((error as StorageError).retryable);
+  t.false((await files(plain.output)).some((each) => each.endsWith('.json')));
+  t.is((await plain.convert(recording, config)).outcome, 'completed');
 });
 
 test('a shutdown during the upload leaves the verified files to the next attempt', async (t) => {
