@@ -14,10 +14,10 @@ import { median } from './measure.ts';
 /** MB of recording a second of work. */
 export type ReadingBench = { readonly container: string; readonly MB: number; readonly MBperSecond: number };
 
-export async function benchReading(runs = 5): Promise<ReadingBench[]> {
+export async function benchReading(runs = 5, seconds = 20): Promise<ReadingBench[]> {
   const folder = await mkdtemp(join(tmpdir(), 'roboflow-bench-'));
   try {
-    const channels = await realisticChannels();
+    const channels = await realisticChannels(seconds);
     const chunkSize = 1 << 20;
     const paths = {
       'mcap zstd': join(folder, 'zstd.mcap'),
@@ -34,15 +34,15 @@ export async function benchReading(runs = 5): Promise<ReadingBench[]> {
     }
     const rows: ReadingBench[] = [];
     for (const [container, path] of Object.entries(paths)) {
-      const seconds: number[] = [];
+      const times: number[] = [];
       let payload = 0;
       for (let run = 0; run < runs; run++) {
         const start = performance.now();
         payload = await readAll(path);
-        seconds.push((performance.now() - start) / 1000);
+        times.push((performance.now() - start) / 1000);
       }
       const bytes = (await stat(path)).isDirectory() ? payload : (await stat(path)).size;
-      rows.push({ container, MB: round(bytes / 1e6), MBperSecond: round(bytes / 1e6 / median(seconds)) });
+      rows.push({ container, MB: round(bytes / 1e6), MBperSecond: round(bytes / 1e6 / median(times)) });
     }
     return rows;
   } finally {
@@ -51,11 +51,11 @@ export async function benchReading(runs = 5): Promise<ReadingBench[]> {
 }
 
 /** Three cameras with noise, whose pictures do not compress any further, and joints. */
-async function realisticChannels(): Promise<BuiltChannel[]> {
+async function realisticChannels(seconds: number): Promise<BuiltChannel[]> {
   const size = { width: 640, height: 480 };
   const pictures = await Promise.all(Array.from({ length: 30 }, (_, i) => noisyJpeg(i, size)));
   const channels = await demonstrationChannels({
-    seconds: 20,
+    seconds,
     cameras: ['a', 'b', 'c'],
     width: 32,
     height: 32,

@@ -1,8 +1,9 @@
 // Converts recordings one after the other, as a worker does, and prints a line of JSON for each:
-// {frames, peakRssBytes, seconds, cpuSeconds}; the peak is that of the process so far. Stores are reached, and recordings of
+// {frames, peakRssBytes, seconds, cpuSeconds, loopP99Ms, loopMaxMs}; the peak is that of the process so far. Stores are reached, and recordings of
 // buckets kept (CACHE_DIR, CACHE_MAX_BYTES), as the environment says.
 // node convert-child.js CONFIG_JSON OUT RECORDING…   (OUT: a folder or a URL)
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Registry } from 'prom-client';
 import { loadConfig, s3Settings } from '../../src/config.ts';
 import { datasetConfig } from '../../src/conversion/config.ts';
@@ -19,6 +20,9 @@ export type ChildResult = {
   readonly seconds: number;
   /** Of this process, without the encoders. */
   readonly cpuSeconds: number;
+  /** How much longer than asked for a timer of 1 ms took, 99th percentile and worst. */
+  readonly loopP99Ms: number;
+  readonly loopMaxMs: number;
 };
 
 const [config = '{}', out = '', ...recordings] = process.argv.slice(2);
@@ -35,6 +39,8 @@ const scratch = out.startsWith('s3:') ? environment.SCRATCH_DIR : join(out, 'scr
 for (const [index, source] of recordings.entries()) {
   const startedAt = performance.now();
   const cpuBefore = process.cpuUsage();
+  const loop = monitorEventLoopDelay({ resolution: 1 });
+  loop.enable();
   const folder = out.startsWith('s3:') ? `${out}/${index}` : join(out, String(index));
   const { manifest } = await convertEpisode(
     { source, config: datasetConfig.parse(JSON.parse(config)), key: 'episode', slot: 0, task: 'Move.' },
@@ -49,6 +55,7 @@ for (const [index, source] of recordings.entries()) {
       signal: new AbortController().signal,
     },
   );
+  loop.disable();
   const { user, system } = process.cpuUsage(cpuBefore);
   const result: ChildResult = {
     frames: manifest.episodes.reduce((sum, part) => sum + part.frames, 0),
@@ -56,6 +63,8 @@ for (const [index, source] of recordings.entries()) {
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     seconds: (performance.now() - startedAt) / 1000,
     cpuSeconds: (user + system) / 1e6,
+    loopP99Ms: Math.max(0, loop.percentile(99) / 1e6 - 1),
+    loopMaxMs: Math.max(0, loop.max / 1e6 - 1),
   };
   process.stdout.write(`${JSON.stringify(result)}\n`);
 }
