@@ -111,8 +111,10 @@ export type Truth = {
   readonly failedScrapes: number;
   /** Names of counters and parts of histograms that fell. */
   readonly resets: readonly string[];
-  readonly slowestScrapeSeconds: number;
-  /** Growth of episodes that were tried, and of rows, by `increase()` and by the last value. */
+  readonly scrapes: number;
+  readonly p99ScrapeSeconds: number;
+  /** Growth of episodes completed, of those tried, and of rows, by `increase()` and by the last value. */
+  readonly completed: { readonly increase: number; readonly last: number };
   readonly episodes: { readonly increase: number; readonly last: number };
   readonly rows: { readonly increase: number; readonly last: number };
 };
@@ -120,12 +122,16 @@ export type Truth = {
 /** Asks for everything that deaths could have spoilt. */
 export async function readTruth(api: PrometheusApi, { start, end }: Window): Promise<Truth> {
   const range = `${Math.ceil(end - start)}s`;
-  const value = async (expr: string): Promise<number> => {
-    const [series] = await api.instant(expr, end);
+  const value = async (expr: string, at = end): Promise<number> => {
+    const [series] = await api.instant(expr, at);
     return series?.points[0]?.[1] ?? Number.NaN;
   };
+  // from one sample to another: then increase() has nothing to extrapolate, and its value is what it saw
+  const first = await value(`min_over_time(timestamp(roboflow_frames_processed_total)[${range}:1s])`);
+  const last = await value('max(timestamp(roboflow_frames_processed_total))');
+  const between = `${Math.round((last - first) * 1000)}ms`;
   const growth = async (series: string) => ({
-    increase: await value(`sum(increase(${series}[${range}]))`),
+    increase: await value(`sum(increase(${series}[${between}]))`, last),
     last: await value(`sum(${series})`),
   });
   const resets: string[] = [];
@@ -140,7 +146,9 @@ export async function readTruth(api: PrometheusApi, { start, end }: Window): Pro
   return {
     failedScrapes: await value(`count_over_time((up == 0)[${range}:1s]) or vector(0)`),
     resets,
-    slowestScrapeSeconds: await value(`max(max_over_time(scrape_duration_seconds[${range}]))`),
+    scrapes: await value(`sum(count_over_time(up[${range}]))`),
+    p99ScrapeSeconds: await value(`max(quantile_over_time(0.99, scrape_duration_seconds[${range}]))`),
+    completed: await growth('roboflow_episodes_ended_total{status="completed"}'),
     episodes: await growth('roboflow_episode_processing_duration_seconds_count'),
     rows: await growth('roboflow_frames_processed_total'),
   };
