@@ -115,9 +115,7 @@ onTerminal(
     const { type, shows, ended, shown } = terminal(
       t,
       ['convert', NAME, '-c', 'map.yaml', '-o', 'out-2', '--task', 'x'],
-      {
-        columns: 40,
-      },
+      { columns: 40, env: { SCRATCH_DIR: join(folder, 'scratch-2') } },
     );
     await shows(/convert [1-9]/);
     type('\x03');
@@ -128,7 +126,7 @@ onTerminal(
       .filter((line) => /[█░]/.test(line));
     t.true(bars.length > 0);
     for (const bar of bars) t.true(bar.replace('^C', '').length < 40, bar);
-    t.deepEqual(await readdir(join(folder, 'scratch')).catch(() => []), []);
+    t.deepEqual(await readdir(join(folder, 'scratch-2')), []);
     t.false((await readdir(join(folder, 'out-2'))).includes('meta'));
   },
 );
