@@ -107,7 +107,9 @@ export const environment = z.object({
       error: 'expected trace, debug, info, warn, error or fatal',
     })
     .default('info'),
-  LOG_FORMAT: z.enum(['json', 'pretty'], { error: 'expected json or pretty' }).default('json'),
+  LOG_FORMAT: z
+    .enum(['json', 'pretty'], { error: 'expected json or pretty' })
+    .default(() => (process.stdout.isTTY ? 'pretty' : 'json')),
   OTEL_EXPORTER_OTLP_ENDPOINT: z
     .url({ protocol: /^https?$/, error: 'expected a URL such as http://collector:4318' })
     .optional(),

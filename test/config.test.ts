@@ -87,3 +87,16 @@ test("folders for temporary files are the user's own, so that two users of one m
   t.regex(SCRATCH_DIR, new RegExp(`roboflow-worker-${user}.*scratch$`));
   t.regex(CACHE_DIR, new RegExp(`roboflow-worker-${user}.*cache$`));
 });
+
+test('the log is for a person at a terminal and JSON everywhere else, unless it is said', (t) => {
+  const { isTTY } = process.stdout;
+  const formats = [true, false].map((value) => {
+    Object.defineProperty(process.stdout, 'isTTY', { value, configurable: true });
+    return [undefined, 'json', 'pretty'].map((LOG_FORMAT) => loadConfig({ LOG_FORMAT }).LOG_FORMAT);
+  });
+  Object.defineProperty(process.stdout, 'isTTY', { value: isTTY, configurable: true });
+  t.deepEqual(formats, [
+    ['pretty', 'json', 'pretty'],
+    ['json', 'json', 'pretty'],
+  ]);
+});
