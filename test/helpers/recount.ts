@@ -31,6 +31,9 @@ export function decreased(before: Series, after: Series): string[] {
   return falls;
 }
 
+/** Path of a published video: `videos/KEY/chunk-…` in v3.0, `videos/chunk-…/KEY/…` in v2.1. */
+const VIDEO = /^videos\/(?:chunk-\d+\/)?(?:[^/]*\.)?(?<camera>[^./]+)\/(?:chunk-\d+\/|episode_)/;
+
 /** What lies in a dataset's folder, counted with foreign tools. */
 export async function recount(dataset: string) {
   const bytes = { parquet: 0, video: 0, meta: 0 };
@@ -48,7 +51,7 @@ export async function recount(dataset: string) {
     if (inside.startsWith('data/')) {
       rows += Number((await parquetMetadataAsync(await asyncBufferFromFile(path))).num_rows);
     }
-    const camera = /^videos\/(?:.*\.)?([^./]+)\/chunk/.exec(inside)?.[1];
+    const camera = VIDEO.exec(inside)?.groups?.['camera'];
     if (camera) frames.set(camera, (frames.get(camera) ?? 0) + (await countFrames(path)));
   }
   return { bytes, frames, rows };
@@ -59,4 +62,16 @@ async function countFrames(path: string): Promise<number> {
   const args = `-v error -count_frames -select_streams v:0 -show_entries ${wanted} -of csv=p=0`.split(' ');
   const { stdout } = await run('ffprobe', [...args, path]);
   return Number(stdout.trim().replace(/,$/, ''));
+}
+
+/** Every file of a folder with its size and what changes when it is written anew. */
+export async function filesOf(folder: string): Promise<Map<string, { size: number; version: string }>> {
+  const files = new Map<string, { size: number; version: string }>();
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    const { size, ino, mtimeMs } = await stat(path);
+    files.set(path, { size, version: `${ino} ${mtimeMs}` });
+  }
+  return files;
 }
