@@ -47,9 +47,15 @@ function input(first: EncoderPicture, fps: number): { args: string[]; filters: s
   }
 }
 
-/** JPEG is full-range YCbCr by definition, videos are limited-range: FFmpeg 8 converts only when told. */
-const rangeFilter = (first: EncoderPicture) =>
-  first.format === 'jpeg' ? 'scale=in_range=full:out_range=limited' : 'scale=out_range=limited';
+/**
+ * JPEG is full-range YCbCr by definition, videos are limited-range: FFmpeg 8 converts only when told. FFmpeg's short
+ * cut from bgr24 to yuv420p rounds everything down, which makes a picture darker and greener.
+ */
+function rangeFilter(first: EncoderPicture): string {
+  if (first.format === 'jpeg') return 'scale=in_range=full:out_range=limited';
+  const exact = first.format === 'raw' && first.pixelFormat === 'bgr24' ? ':flags=bicubic+accurate_rnd' : '';
+  return `scale=out_range=limited${exact}`;
+}
 
 /** How sampled pictures leave the process: JPEG planes as they are, everything else as RGB. */
 export function sampleLayout(feature: Feature, first: EncoderPicture): SampleLayout | undefined {

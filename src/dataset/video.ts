@@ -9,6 +9,7 @@ import { FfmpegLog, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
 import { matroskaFrame, matroskaHeader } from './matroska.ts';
 import type { Mp4Video } from './mp4.ts';
 import { decodes, type EncoderPicture, pictureTrack } from './picture-input.ts';
+import { inLayout, pictureLayout } from './picture-layout.ts';
 import { type PictureHistogram, pictureHistogram, SampleStream } from './picture-histogram.ts';
 import { isCandidate } from './picture-sampling.ts';
 import type { VideoSettings } from './types.ts';
@@ -70,6 +71,7 @@ export class VideoEncoder {
   #state: 'open' | 'finished' | 'aborted' = 'open';
   #running: Running | undefined;
   #failure: Error | undefined;
+  #layout: string | undefined;
   #frames = 0;
   #queued = 0;
   #wake: (() => void) | undefined;
@@ -93,10 +95,11 @@ export class VideoEncoder {
     if (this.#state !== 'open')
       throw new Error(`the encoder of ${this.#options.feature.key} is ${this.#state}`);
     this.#checkPicture(picture);
+    const alike = await this.#alike(picture);
     this.#running ??= await this.#start(picture);
     this.#frames += 1;
     const ready = this.#held;
-    this.#held = picture;
+    this.#held = alike;
     if (ready) {
       this.#before = ready;
       this.#write(ready, this.#frames - 2);
@@ -154,6 +157,18 @@ export class VideoEncoder {
         `${feature.key}: expected pictures of ${name(expected)}, found ${name(picture)} at frame ${this.#frames}`,
       );
     }
+  }
+
+  /** The picture in the layout of the first one; the picture before it where it does not decode. */
+  async #alike(picture: EncoderPicture): Promise<EncoderPicture> {
+    const layout = pictureLayout(picture);
+    this.#layout ??= layout;
+    if (layout === undefined || this.#layout === undefined || layout === this.#layout) return picture;
+    const what = `${this.#options.feature.key}: frame ${this.#frames}`;
+    const alike = await inLayout(picture, this.#layout, what);
+    if (alike) return alike;
+    this.#substituted += 1;
+    return this.#held ?? picture;
   }
 
   async #start(first: EncoderPicture): Promise<Running> {

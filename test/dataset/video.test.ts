@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { Registry } from 'prom-client';
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { encoderCommand } from '../../src/dataset/video-command.ts';
 import { findFfmpeg } from '../../src/dataset/ffmpeg.ts';
 import { probeEncoders } from '../../src/dataset/encoders.ts';
@@ -243,6 +243,70 @@ test('a gray or progressive JPEG, and one with an orientation tag, are stored as
     const mean = expected.reduce((sum, [red]) => sum + red, 0) / 4 / 255;
     t.true(Math.abs((written.parts[0]?.stats[KEY]?.mean[0] ?? 0) - mean) < 0.015);
   }
+});
+
+/** Four pictures with the colours moved on by a quarter each, coded by `code` with the picture's number. */
+function turning(
+  format: 'jpeg' | 'png',
+  code: (image: Sharp, frame: number) => Sharp,
+): Promise<{ picture: Picture; expected: Colour[] }[]> {
+  return Promise.all(
+    [0, 1, 2, 3].map(async (frame) => {
+      const order = [0, 1, 2, 3].map((quarter) => (quarter + frame) % 4);
+      const quarters = order.map((quarter): Colour => QUARTERS[quarter] ?? [0, 0, 0]);
+      const pixels = Buffer.alloc(64 * 48 * 3);
+      for (let i = 0; i < 64 * 48; i += 1) {
+        pixels.set(quarters[(i % 64 < 32 ? 0 : 1) + (i < 64 * 24 ? 0 : 2)] ?? [], i * 3);
+      }
+      const image = sharp(pixels, { raw: { width: 64, height: 48, channels: 3 } });
+      const data = await code(image, frame).toBuffer();
+      return { picture: { format, width: 64, height: 48, data }, expected: quarters };
+    }),
+  );
+}
+
+const changing: [string, 'jpeg' | 'png', (image: Sharp, frame: number) => Sharp][] = [
+  [
+    'JPEGs whose chroma sampling changes',
+    'jpeg',
+    (image, frame) => image.jpeg({ quality: 98, chromaSubsampling: frame % 2 === 0 ? '4:4:4' : '4:2:0' }),
+  ],
+  [
+    'PNGs whose colour type changes',
+    'png',
+    (image, frame) =>
+      [image.png(), image.ensureAlpha().png(), image.png({ palette: true, colours: 8 }), image.png()][
+        frame
+      ] ?? image,
+  ],
+];
+
+for (const [name, format, code] of changing) {
+  test(`${name} within a recording are all shown, each in its place`, async (t) => {
+    const pictures = await turning(format, code);
+    const written = await encode(
+      t,
+      pictures.map(({ picture }) => picture),
+      { video: { ...VIDEO, crf: 5 } },
+    );
+    for (const [frame, { expected }] of pictures.entries()) {
+      near(t, await colours(written.path, 64, 48, frame), expected, 8);
+    }
+    t.deepEqual(written.repeated, {});
+  });
+}
+
+test('a colour JPEG after gray ones is refused: its colour would be lost', async (t) => {
+  const pictures = await turning('jpeg', (image, frame) =>
+    (frame < 2 ? image.toColourspace('b-w') : image).jpeg(),
+  );
+  await t.throwsAsync(
+    encode(
+      t,
+      pictures.map(({ picture }) => picture),
+    ),
+    { instanceOf: InputError, message: /frame 2: expected jpeg pictures of the layout 11, found/ },
+  );
 });
 
 const transforms: [string, PictureTransform, [number, number], readonly number[]][] = [
