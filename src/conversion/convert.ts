@@ -69,6 +69,7 @@ export async function convertEpisode(
         const upload = await uploads.publish(checkpoint, folder);
         await removeDeadAttempts(context.scratch);
         metrics.conversion.countAlignment(checkpoint.manifest.alignment);
+        metrics.video.countFrames(checkpoint.manifest);
         metrics.conversion.recordingSeconds.inc(secondsOf(checkpoint.manifest));
         return { outcome: 'completed', manifest: checkpoint.manifest, upload };
       } catch (thrown) {

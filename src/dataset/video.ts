@@ -55,11 +55,6 @@ type Running = {
   readonly first: EncoderPicture;
 };
 
-/** The last part of a feature key: `cam_high` of `observation.images.cam_high`. */
-export function cameraLabel(key: string): string {
-  return key.slice(key.lastIndexOf('.') + 1);
-}
-
 /**
  * One camera's video: an FFmpeg process that takes undecoded pictures on standard input, writes the MP4 file, and hands
  * back the pictures that statistics need, decoded. The state goes open → finished, or aborted from either.
@@ -125,7 +120,6 @@ export class VideoEncoder {
     const seconds = Number(process.hrtime.bigint() - running.startedAt) / 1e9;
     const video = await checkVideo(path, { feature, fps, frames: this.#frames });
     metrics.encodingDuration.observe(seconds);
-    metrics.framesEncoded.inc({ camera: cameraLabel(feature.key) }, video.frames);
     this.#state = 'finished';
     return { video, samples: this.#samples, repeated: running.log.duplicated + this.#substituted };
   }
@@ -172,8 +166,9 @@ export class VideoEncoder {
   }
 
   async #start(first: EncoderPicture): Promise<Running> {
-    const { feature, signal, expectedFrames } = this.#options;
+    const { feature, signal, expectedFrames, metrics } = this.#options;
     throwIfAborted(signal);
+    metrics.expectCamera(feature.key);
     const ffmpeg = await findFfmpeg(this.#options.ffmpeg);
     const startedAt = process.hrtime.bigint();
     const args = encoderCommand({ ...this.#options, ffmpeg, first });

@@ -110,7 +110,7 @@ const core = {
   videoEncodingDuration: {
     name: 'roboflow_video_encoding_duration_seconds',
     type: 'histogram',
-    help: 'Time the encoder of one camera of one episode ran.',
+    help: 'Time the encoder of one camera of one episode ran; cameras copied without re-encoding have none.',
     labels: [],
     buckets: ENCODE_SECONDS,
     aggregator: 'sum',
@@ -118,7 +118,7 @@ const core = {
   videoFramesEncoded: {
     name: 'roboflow_video_frames_encoded_total',
     type: 'counter',
-    help: 'Frames the encoder accepted and the video contains.',
+    help: 'Frames the encoder accepted and the published video contains; cameras copied without re-encoding add none.',
     labels: ['camera'],
     aggregator: 'sum',
   },

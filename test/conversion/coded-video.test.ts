@@ -203,13 +203,19 @@ for (const codec of ['h264', 'h265'] as const) {
   test(`a ${codec} stream that lies on the grid is copied: the same coded bytes, every frame at its time`, async (t) => {
     const { convert, finalize, context, output } = await bench(t);
     const folder = await temporaryFolder(t);
+    const counted = async () => {
+      const { values } = await context.metrics.video.framesEncoded.get();
+      return values.reduce((sum, { value }) => sum + value, 0);
+    };
     // 250 pictures: with a key frame in ten there are enough of them for the statistics.
     for (const [slot, frames] of [60, 250].entries()) {
       const units = coded(codec, frames, noB[codec]);
       const source = await recordingOf(folder, codec, units);
+      const before = await counted();
       const { manifest } = await convert(source, copying(codec), `take-${slot}`, slot);
       t.deepEqual(manifest.copies, { 'observation.images.cam': { copied: true } });
       t.regex(manifest.converter.encoder ?? '', / copy$/);
+      t.is(await counted(), before, 'no encoder took them');
       const path = join(output, manifest.files.find(({ type }) => type === 'video')?.path ?? '');
       t.deepEqual(
         await numbersIn(path),

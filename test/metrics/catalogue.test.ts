@@ -7,7 +7,6 @@ import type { MetricDefinition } from '../../src/metrics/definition.ts';
 import { createMetrics, createPrimaryMetrics, createWorkerMetrics } from '../../src/metrics/index.ts';
 import { startQueuePolling } from '../../src/metrics/queue.ts';
 import { createExposition, negotiate } from '../../src/metrics/server.ts';
-import { cameraLabel } from '../../src/metrics/video.ts';
 import { promtool } from '../helpers/promtool.ts';
 import { valueOf } from './pool.ts';
 
@@ -53,7 +52,7 @@ async function fullPod() {
   worker.slot.refresh();
   worker.slot.stop();
   metrics.conversion.expectDataset('pick place #1');
-  metrics.video.framesEncoded.inc({ camera: cameraLabel('observation.images.cam_high') }, 0);
+  metrics.video.expectCamera('observation.images.cam_high');
   primary.http.observe({ method: 'GET', route: '/v1/jobs/:id', status: 200, seconds: 0.02 });
   primary.http.observe({ method: 'BREW', route: 'unmatched', status: 404, seconds: 0.01 });
   primary.pool.slots.set(2);
