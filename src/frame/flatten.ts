@@ -69,8 +69,8 @@ function allNumeric(values: ArrayLike<unknown>): boolean {
 
 function isTime(value: unknown): boolean {
   if (!isRecord(value)) return false;
-  const keys = Object.keys(value);
-  return keys.length === 2 && keys[0] === 'sec' && (keys[1] === 'nsec' || keys[1] === 'nanosec');
+  const [first = '', second = '', ...others] = Object.keys(value);
+  return /^sec(s|onds)?$/.test(first) && /^n(ano)?sec(s|onds)?$|^nanos$/.test(second) && others.length === 0;
 }
 
 /** One label a value, in the order in which `leavesOf` found them. */

@@ -51,6 +51,9 @@ function ros1Decoder(type: RosType): Decoder {
   return (data) => reader.readMessage(data);
 }
 
+/** Encapsulations without headers between fields: CDR and CDR 2, big and little endian (DDS-XTypes 1.3, 7.6.3.1). */
+const PLAIN_CDR: ReadonlySet<number> = new Set([0, 1, 6, 7]);
+
 function cdrDecoder(type: RosType, topic: string): Decoder {
   for (const { name, definitions } of type.definitions) {
     const wide = definitions.find((field) => field.type === 'wstring' && field.isConstant !== true);
@@ -62,6 +65,8 @@ function cdrDecoder(type: RosType, topic: string): Decoder {
   }
   const reader = new CdrMessageReader([...type.definitions]);
   return (data) => {
+    const kind = data[1] ?? 0;
+    if (!PLAIN_CDR.has(kind)) throw new RangeError(`expected plain CDR, found encapsulation ${kind}`);
     const value: unknown = reader.readMessage(data);
     // arrays are views of the whole buffer: a length that is too large would reach into the next message
     if (reader.lastReadByteLength() > data.byteLength) {

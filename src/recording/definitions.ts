@@ -8,6 +8,9 @@ import type { Channel } from './types.ts';
 /** How the bytes of ROS messages are laid out. */
 export type RosLayout = 'cdr' | 'ros1';
 
+/** Heads of the parts of an IDL schema; the parser's own pattern misses names of one letter. */
+const IDL_HEAD = /^={80}\r?\nIDL: \S+/gm;
+
 /** The definitions of a ROS message type, its own first. */
 export type RosType = {
   readonly layout: RosLayout;
@@ -28,7 +31,8 @@ export function rosTypeOf(channel: Channel): RosType | undefined {
   const text = new TextDecoder().decode(data);
   let definitions: MessageDefinition[];
   try {
-    definitions = encoding === 'ros2idl' ? parseRos2idl(text) : parse(text, { ros2: !ros1 });
+    definitions =
+      encoding === 'ros2idl' ? parseRos2idl(text.replaceAll(IDL_HEAD, '')) : parse(text, { ros2: !ros1 });
   } catch (thrown) {
     throw new InputError(
       `topic ${printable(channel.topic)}: the definition of ${printable(name)} cannot be parsed (${firstLine(thrown)})`,

@@ -25,7 +25,10 @@ export function protobufTypeOf(channel: Channel): protobuf.Type {
   }
 }
 
-/** Decodes to plain objects: bigint for 64-bit numbers, numbers for enums, absent messages left out. */
+/**
+ * Decodes to plain objects: bigint for 64-bit numbers, numbers for enums. Left out are absent messages and absent
+ * members of a `oneof`, whose defaults nobody sent.
+ */
 export function createProtobufDecoder(channel: Channel): Decoder {
   const type = protobufTypeOf(channel);
   const plain = plainMessage(type, new Map());
@@ -35,27 +38,31 @@ export function createProtobufDecoder(channel: Channel): Decoder {
 function plainMessage(type: protobuf.Type, known: Map<protobuf.Type, Plain>): Plain {
   const made = known.get(type);
   if (made) return made;
-  const fields: { name: string; plain: Plain }[] = [];
+  const fields: { name: string; chosen: boolean; plain: Plain }[] = [];
   const convert: Plain = (value) => {
     const message = value as Record<string, unknown>;
     const result: Record<string, unknown> = {};
-    for (const { name, plain } of fields) {
+    for (const { name, chosen, plain } of fields) {
+      if (chosen && !Object.hasOwn(message, name)) continue;
       const field = message[name];
       if (field !== null && field !== undefined) result[name] = plain(field);
     }
     return result;
   };
   known.set(type, convert);
-  for (const field of type.fieldsArray) fields.push({ name: field.name, plain: plainField(field, known) });
+  for (const field of type.fieldsArray) {
+    fields.push({ name: field.name, chosen: field.partOf !== null, plain: plainField(field, known) });
+  }
   return convert;
 }
 
 function plainField(field: protobuf.Field, known: Map<protobuf.Type, Plain>): Plain {
   field.resolve();
   const one = plainValue(field, known);
-  if (field.map) {
+  if (field instanceof protobuf.MapField) {
+    const name = field.keyType.endsWith('64') ? wideKey : String;
     return (value) =>
-      Object.fromEntries(Object.entries(value as object).map(([key, item]) => [key, one(item)]));
+      Object.fromEntries(Object.entries(value as object).map(([key, item]) => [name(key), one(item)]));
   }
   if (!field.repeated) return one;
   if (one === same) return same;
@@ -66,6 +73,11 @@ function plainValue(field: protobuf.Field, known: Map<protobuf.Type, Plain>): Pl
   if (field.resolvedType instanceof protobuf.Type) return plainMessage(field.resolvedType, known);
   if (field.type.endsWith('64')) return plain64;
   return same;
+}
+
+/** protobufjs names entries with 64-bit keys by the eight bytes of the key, one character each. */
+function wideKey(bytes: string): string {
+  return String(Buffer.from(bytes, 'latin1').readBigInt64LE());
 }
 
 function same(value: unknown): unknown {

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { InputError } from '../../src/errors.ts';
 import { placesOf, readField } from '../../src/frame/field-path.ts';
+import { vectorReader } from '../../src/frame/vector-reader.ts';
 import { resolveMapping, topicsOf } from '../../src/frame/mapping.ts';
 import type { FrameConfig, Mapping, Probe } from '../../src/frame/types.ts';
 import { frameConfig } from './streams.ts';
@@ -373,4 +374,15 @@ test('a field path names its places and refuses what it cannot find', (t) => {
     t.throws(() => placesOf(path, { a: [1] }), { instanceOf: InputError, message: /field path/ }, path);
   }
   t.throws(() => placesOf('constructor', {}), { message: /no field 'constructor'/ });
+});
+
+test('times are no vectors, however messages spell them', (t) => {
+  for (const time of [
+    { sec: 1, nanosec: 2 },
+    { sec: 1, nsec: 2 },
+    { seconds: 1n, nanos: 2 },
+  ]) {
+    const setting = { topic: '/t', field: 'stamp' };
+    t.throws(() => vectorReader(setting, { stamp: time }), { instanceOf: InputError, message: /is a time/ });
+  }
 });

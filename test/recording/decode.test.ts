@@ -221,3 +221,42 @@ test('a definition that does not parse is an InputError that names the topic', (
     message: /topic \/topic: expected protobuf descriptors with robot.None/,
   });
 });
+
+test('an IDL schema of several parts is read, whatever its types are called', (t) => {
+  const head = (name: string) => `${'='.repeat(80)}\nIDL: ${name}\n`;
+  const text =
+    `${head('lab/msg/S')}#include "lab/msg/P.idl"\nmodule lab { module msg { struct S { lab::msg::P p; }; }; };\n` +
+    `${head('lab/msg/P')}module lab { module msg { struct P { double x; }; }; };\n`;
+  const data = rosEncoder(`lab/P p\n${'='.repeat(80)}\nMSG: lab/P\nfloat64 x\n`, 2)({ p: { x: 2.5 } });
+  t.deepEqual(createDecoder(channelOf('cdr', 'lab/msg/S', 'ros2idl', text))(data) as unknown, {
+    p: { x: 2.5 },
+  });
+});
+
+test('CDR whose fields have headers of their own is refused, not read as if it had none', (t) => {
+  const decode = createDecoder(channelOf('cdr', 'lab/msg/V', 'ros2msg', 'float64 v\n'));
+  const payload = (kind: number, littleEndian: boolean) => {
+    const data = new Uint8Array(12);
+    data[1] = kind;
+    new DataView(data.buffer).setFloat64(4, 1.5, littleEndian);
+    return data;
+  };
+  for (const kind of [0, 1, 6, 7]) t.deepEqual(decode(payload(kind, kind % 2 === 1)) as unknown, { v: 1.5 });
+  for (const kind of [2, 3, 8, 9, 10, 11]) {
+    const expected = { instanceOf: InputError, message: /expected plain CDR, found encapsulation/ };
+    t.throws(() => decode(payload(kind, kind % 2 === 1)), expected);
+  }
+});
+
+test('of a protobuf oneof only the member that was sent is there; 64-bit keys of maps are numbers', (t) => {
+  const proto = `syntax = "proto3"; package lab;
+    message M { oneof kind { double a = 1; double b = 2; } map<int64, double> by_id = 3; double plain = 4; }`;
+  const { schema, encode } = protobufType('lab.M', proto);
+  const decode = createDecoder(channelOf('protobuf', schema.name, 'protobuf', schema.data));
+  t.deepEqual(decode(encode({ b: 2 })) as unknown, { b: 2, by_id: {}, plain: 0 });
+  t.deepEqual(decode(encode({ a: 0, by_id: { 5: 1.5, '-7': 2.5 } })) as unknown, {
+    a: 0,
+    by_id: { 5: 1.5, '-7': 2.5 },
+    plain: 0,
+  });
+});
