@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError, StorageError, throwIfAborted } from '../errors.ts';
@@ -32,6 +33,7 @@ export async function convertEpisode(
   context: ConversionContext,
 ): Promise<ConversionResult> {
   const { metrics, signal, log } = context;
+  setMaxListeners(0, signal); // every camera's encoder listens to it, and the default warns at eleven
   const progress = new StageProgress(context.onProgress, (stage, seconds) => {
     metrics.conversion.stageDuration.observe({ stage }, seconds);
     context.onStageEnd?.(stage, seconds);
