@@ -38,6 +38,8 @@ async function main(release) {
 
   mkdirSync(join(work, 'recordings'));
   const recordings = await writeDemoRecordings(join(work, 'recordings'));
+  mkdirSync(join(work, 'recordings', 'flawed'));
+  const flawed = await writeDemoRecordings(join(work, 'recordings', 'flawed'), spoilPicture);
   const damaged = join(work, 'recordings', 'damaged.mcap');
   writeFileSync(damaged, readFileSync(recordings[0]).subarray(0, 20));
   const redis = await startRedis();
@@ -65,7 +67,8 @@ async function main(release) {
     if (!up) throw new Error('not scraped yet');
   });
   const start = Date.now() / 1000;
-  const { kills, ...counted } = await runBatches(service, recordings, damaged, start + SECONDS);
+  const given = { recordings, flawed, damaged };
+  const { kills, ...counted } = await runBatches(service, given, start + SECONDS);
   // rules are evaluated every 5 s, rates look back 5 s
   await pause(6000);
   const window = { start, end: Date.now() / 1000, step: 1 };
@@ -106,6 +109,11 @@ async function main(release) {
   say(`pictures: ${relative(process.cwd(), pictures) || '.'}`);
   if (faults.length > 0) throw new SetupError(`${faults.length} faults:\n  ${faults.join('\n  ')}`);
   say('every panel shows data and every rule evaluates');
+}
+
+/** Every fortieth picture of the front camera without its end, as a full disk leaves it. */
+function spoilPicture(topic, number, data) {
+  return topic.startsWith('/cam_front') && number % 40 === 20 ? data.with(-1, 0).with(-2, 0) : data;
 }
 
 /** What `promtool check metrics` has against the answer of the service. */
@@ -200,16 +208,22 @@ async function startPrometheus(program, service, release) {
 
 /**
  * Datasets one after the other until the time is over and enough has died; the third has a recording that cannot be
- * read. Resolves with what the API counted.
+ * read, and every second one flawed recordings and rules of alignment under which rows are held, interpolated and
+ * dropped. Resolves with what the API counted.
  */
-async function runBatches(service, recordings, damaged, until) {
+async function runBatches(service, { recordings, flawed, damaged }, until) {
   const counted = { completed: 0, episodes: 0, rows: 0, kills: 0 };
   const { parse } = await import('yaml');
-  const config = parse(readFileSync(join(projectRoot, 'deploy', 'local', 'demo.yaml'), 'utf8'));
+  const plain = parse(readFileSync(join(projectRoot, 'deploy', 'local', 'demo.yaml'), 'utf8'));
+  const strict = structuredClone(plain);
+  strict.tolerate = { undecodable: 0.1 };
+  strict.features['observation.state'].align = { method: 'linear' };
+  strict.features.action.align = { method: 'hold', max_age: 0.015, missing: 'drop' };
   let stopped = false;
   for (let batch = 1; Date.now() / 1000 < until || counted.kills < KILLS || !stopped; batch++) {
     const id = `batch-${batch}`;
-    const sources = recordings.map((path) => ({ source: pathToFileURL(path).href }));
+    const [config, paths] = batch % 2 === 0 ? [strict, flawed] : [plain, recordings];
+    const sources = paths.map((path) => ({ source: pathToFileURL(path).href }));
     if (batch === 3) sources.push({ source: pathToFileURL(damaged).href });
     await service.request('POST', '/v1/datasets', {
       datasetId: id,
@@ -220,9 +234,10 @@ async function runBatches(service, recordings, damaged, until) {
     if (batch >= 4 && !stopped) stopped = await makeTrouble(service, id, 'stop');
     else if (counted.kills < KILLS && (await makeTrouble(service, id, 'kill'))) counted.kills++;
     for (;;) {
-      const { state, episodes, frames } = await service.request('GET', `/v1/datasets/${id}`);
+      const { state, episodes, frames, failures } = await service.request('GET', `/v1/datasets/${id}`);
       if (['completed', 'partial', 'failed', 'cancelled'].includes(state)) {
-        if (state !== (batch === 3 ? 'partial' : 'completed')) throw new Error(`dataset ${id} is ${state}`);
+        if (state !== (batch === 3 ? 'partial' : 'completed'))
+          throw new Error(`dataset ${id} is ${state}: ${JSON.stringify(failures)}`);
         counted.completed += episodes.completed;
         counted.episodes += episodes.completed + episodes.failed;
         counted.rows += frames;

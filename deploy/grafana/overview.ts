@@ -6,6 +6,11 @@ const EPISODES = 'roboflow_episodes_ended_total';
 const jobs = (states: string) =>
   `sum (max by (state) (roboflow_queue_jobs{${JOB},queue="episodes",state=~"${states}"}))`;
 
+/** Episodes ended per second, over 15 minutes or the life of each pod where that is shorter. */
+const pace =
+  `sum (sum by (job, instance) (increase(${EPISODES}{${JOB}}[15m])) / on (job, instance) ` +
+  `clamp_max(time() - process_start_time_seconds{${JOB}}, 900))`;
+
 /** Is it working, how fast, when is it done, what is wrong. */
 export const overview: DashboardSpec = {
   uid: 'roboflow-overview',
@@ -36,7 +41,7 @@ export const overview: DashboardSpec = {
         {
           kind: 'stat',
           title: 'Work left',
-          description: 'Episode jobs that wait, run or are delayed.',
+          description: 'Episode jobs that wait, run or are delayed; pods look every 10 s.',
           unit: 'short',
           width: 3,
           queries: [{ expr: jobs('waiting|prioritized|active|delayed'), legend: 'left' }],
@@ -45,12 +50,13 @@ export const overview: DashboardSpec = {
         {
           kind: 'stat',
           title: 'Time left',
-          description: 'Work left divided by the rate of the last 15 minutes; infinite when nothing ends.',
+          description:
+            'Work left divided by the pace of the last 15 minutes (of a younger pod: of its life); infinite when nothing ends.',
           unit: 's',
           width: 3,
           queries: [
             {
-              expr: `${jobs('waiting|prioritized|active|delayed')} / sum (rate(${EPISODES}{${JOB}}[15m]))`,
+              expr: `${jobs('waiting|prioritized|active|delayed')} / ${pace}`,
               legend: 'left',
             },
           ],
@@ -147,7 +153,7 @@ export const overview: DashboardSpec = {
         {
           kind: 'stacked',
           title: 'Episode jobs by state',
-          description: 'The same queue seen by every pod, hence the maximum.',
+          description: 'The same queue seen by every pod every 10 s, hence the maximum.',
           unit: 'short',
           width: 8,
           queries: [

@@ -56,12 +56,21 @@ function visible(kind: PanelSpec['kind'], series: readonly NamedSeries[]): reado
   return moving.length > 0 ? moving : series.slice(0, 1);
 }
 
-function drawTable(series: readonly NamedSeries[], unit: string, { x, y }: Box): string {
-  return series
-    .slice(0, 10)
-    .map((one, index) =>
-      text(x + 10, y + 42 + index * 17, `${one.name}  →  ${shown(lastOf(one), unit)}`, 11, '#333'),
-    )
+/** One line a series, in as many columns as there is room for; a label a line where a series is wider than that. */
+function drawTable(series: readonly NamedSeries[], unit: string, { x, y, width, height }: Box): string {
+  const rows = Math.floor((height - 34) / 17);
+  const whole = series.map((one) => `${one.name}  →  ${shown(lastOf(one), unit)}`);
+  const widest = Math.max(...whole.map((line) => line.length), 1) * 6.5 + 20;
+  const lines = widest > width ? whole.flatMap((line) => line.split(/ (?=\w+=)| {2}(?=→)/)) : whole;
+  const columns = Math.max(1, Math.floor(width / widest));
+  const room = rows * columns;
+  const kept =
+    lines.length > room ? [...lines.slice(0, room - 1), `and ${lines.length - room + 1} more`] : lines;
+  return kept
+    .map((line, index) => {
+      const left = x + 10 + Math.floor(index / rows) * widest;
+      return text(left, y + 42 + (index % rows) * 17, line, 11, '#333');
+    })
     .join('');
 }
 

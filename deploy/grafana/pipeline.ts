@@ -167,21 +167,26 @@ export const pipeline: DashboardSpec = {
         },
         {
           kind: 'series',
-          title: 'Upload bytes',
-          description: 'Acknowledged per second, and in flight.',
-          unit: 'bytes',
+          title: 'Upload rate',
+          description: 'Bytes that the destination acknowledged.',
+          unit: 'Bps',
           width: 6,
-          queries: [
-            { expr: perSecond('roboflow_upload_bytes_total'), legend: 'acknowledged per second' },
-            { expr: total('roboflow_inflight_bytes'), legend: 'in flight' },
-          ],
+          queries: [{ expr: perSecond('roboflow_upload_bytes_total'), legend: 'acknowledged' }],
+        },
+        {
+          kind: 'series',
+          title: 'Upload bytes in flight',
+          description: 'Bytes of files that are sent and not yet acknowledged.',
+          unit: 'bytes',
+          width: 12,
+          queries: [{ expr: total('roboflow_inflight_bytes'), legend: 'in flight' }],
         },
         {
           kind: 'series',
           title: 'Scratch space free',
           description: 'Share of the file system of SCRATCH_DIR.',
           unit: 'percentunit',
-          width: 24,
+          width: 12,
           queries: [
             {
               expr: `min by (instance) (roboflow_scratch_free_bytes{${JOB}} / roboflow_scratch_size_bytes{${JOB}})`,

@@ -162,7 +162,7 @@ export const processes: DashboardSpec = {
         {
           kind: 'series',
           title: 'Workers that did not answer',
-          description: 'Their last values were served.',
+          description: 'Hung or still starting; their last values were served.',
           unit: 'short',
           width: 6,
           queries: [

@@ -48,6 +48,8 @@ ${headerDefinition}`;
 const epochNs = 1_767_225_600_000_000_000n;
 const chunkBytes = 256 * 1024;
 
+type Spoil = (topic: string, number: number, data: Uint8Array) => Uint8Array;
+
 type Sample = {
   readonly topic: string;
   readonly stampNs: bigint;
@@ -55,19 +57,27 @@ type Sample = {
   readonly message: () => Promise<Uint8Array>;
 };
 
-/** Writes the recordings into `folder`, which exists; resolves with their paths in the order they were "recorded". */
-export async function writeDemoRecordings(folder: string): Promise<string[]> {
+/**
+ * Writes the recordings into `folder`, which exists; resolves with their paths in the order they were "recorded".
+ * `spoil` may change messages by topic and number.
+ */
+export async function writeDemoRecordings(folder: string, spoil?: Spoil): Promise<string[]> {
   await zstd.isLoaded;
   const written: string[] = [];
   for (const [index, demonstration] of demonstrations.entries()) {
     const path = join(folder, `${index + 1}-${demonstration.name}.mcap`);
-    await writeRecording(path, demonstration, epochNs + BigInt(index) * 60_000_000_000n);
+    await writeRecording(path, demonstration, epochNs + BigInt(index) * 60_000_000_000n, spoil);
     written.push(path);
   }
   return written;
 }
 
-async function writeRecording(path: string, demonstration: Recorded, startNs: bigint): Promise<void> {
+async function writeRecording(
+  path: string,
+  demonstration: Recorded,
+  startNs: bigint,
+  spoil: Spoil = (_topic, _number, data) => data,
+): Promise<void> {
   const file = await open(path, 'w');
   let position = 0n;
   try {
@@ -89,7 +99,7 @@ async function writeRecording(path: string, demonstration: Recorded, startNs: bi
     for (const { topic, stampNs, logNs, message } of samples) {
       const number = sequence.get(topic) ?? 0;
       sequence.set(topic, number + 1);
-      const data = await message();
+      const data = spoil(topic, number, await message());
       const channelId = channels.get(topic) ?? 0;
       await writer.addMessage({ channelId, sequence: number, publishTime: stampNs, logTime: logNs, data });
     }
