@@ -262,6 +262,24 @@ for (const codec of ['h264', 'h265'] as const) {
   });
 }
 
+test('a stream is copied into a v2.1 dataset too', async (t) => {
+  const { convert, finalize, context, output } = await bench(t);
+  const source = await recordingOf(await temporaryFolder(t), 'h264', coded('h264', 30, noB.h264));
+  const asked = copying('h264', { format: 'v2.1' });
+  const { manifest } = await convert(source, asked);
+  t.deepEqual(manifest.copies, { 'observation.images.cam': { copied: true } });
+  await finalize(asked, ['episode']);
+  t.deepEqual(
+    (await verifyDataset(context.output)).filter(({ ok }) => !ok),
+    [],
+  );
+  const video = join(output, 'videos/chunk-000/observation.images.cam/episode_000000.mp4');
+  t.deepEqual(
+    await numbersIn(video),
+    Array.from({ length: manifest.alignment.rows }, (_, i) => i),
+  );
+});
+
 test('a stream that cannot be copied is encoded, and the manifest says why', async (t) => {
   const { convert, finalize, context, output } = await bench(t);
   const folder = await temporaryFolder(t);
