@@ -73,10 +73,13 @@ export class Consumer {
   /** Outcomes being recorded after their jobs have ended. */
   readonly #settling = new Set<Promise<void>>();
   #closing: Promise<void> | undefined;
+  /** Whether Redis was ever there: before that no job can have come. */
+  #met = false;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
     const redis = connectPatient(options.redis, `${options.name}:worker`, options.log);
+    redis.once('ready', () => (this.#met = true));
     this.#client = openQueueClient(redis, options.prefix, options.log, options.telemetry);
     this.#running = new RunningJobs(options);
     this.#workers = [this.#work('episode'), this.#work('dataset'), this.#work('watch')];
@@ -114,7 +117,11 @@ export class Consumer {
   }
 
   async #close(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.close()));
+    const closed = Promise.all(this.#workers.map((worker) => worker.close(!this.#met)));
+    // BullMQ waits for a first connection before it gives it up; there is nothing to wait for.
+    if (this.#met) await closed;
+    else
+      closed.catch((thrown: unknown) => this.#options.log.debug({ err: toError(thrown) }, 'closing unused'));
     this.#stopListening();
     await Promise.all(this.#settling);
     await this.#client.close();

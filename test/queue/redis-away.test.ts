@@ -83,7 +83,7 @@ test('an idle worker takes work again soon after Redis is back', async (t) => {
   t.true(performance.now() - back < 20_000, `${performance.now() - back} ms`);
 });
 
-test('an idle worker ends at once while Redis is away, and when it has just come back', async (t) => {
+test('an idle worker ends at once while Redis is away, when it has just come back, and when it never was there', async (t) => {
   const redis = await own(t);
   const rig = await Rig.open(t, redis.url);
   for (const back of [false, true]) {
@@ -97,6 +97,16 @@ test('an idle worker ends at once while Redis is away, and when it has just come
     t.true(ended, back ? 'Redis has just come back' : 'Redis is away');
     if (!back) await redis.resume();
   }
+  await redis.kill();
+  const ended = await Promise.race([
+    rig
+      .consumer()
+      .consumer.drain()
+      .then(() => true),
+    sleep(10_000, false),
+  ]);
+  await redis.resume();
+  t.true(ended, 'Redis was never there');
 });
 
 test('a Redis that evicts is not fit, and the report names the command that mends it', async (t) => {
