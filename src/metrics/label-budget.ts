@@ -1,4 +1,4 @@
-import { Counter, type Registry } from 'prom-client';
+import { Counter, type LabelValues, type Registry } from 'prom-client';
 import { catalogue } from './catalogue.ts';
 import { counter } from './define.ts';
 import { USER_LABELS } from './definition.ts';
@@ -86,7 +86,8 @@ export class LabelBudget {
 /**
  * Folds the series of a process' own counters that have no budget into one, for labels whose budget is used up.
  * Sums stay the same, and the registry of a process that saw 100,000 datasets stays as small as its share of the
- * answer. Each folded value is counted in `roboflow_label_overflow_total`.
+ * answer. Each folded value is counted in `roboflow_label_overflow_total`. A process that by itself has more values
+ * than a budget need not be told: it keeps the first of them, so that a flood never travels.
  */
 export async function foldLabels(
   registry: Registry,
@@ -94,25 +95,46 @@ export async function foldLabels(
 ): Promise<void> {
   const overflow = overflowCounter(registry);
   for (const label of USER_LABELS) {
-    const values = closed[label];
-    if (values === undefined) continue;
+    const counters = await countersWith(registry, label);
+    const present = new Set(
+      counters.flatMap(({ series }) => series.map(({ labels }) => shownAs(labels[label]))),
+    );
+    present.delete(OTHER);
+    const values = closed[label] ?? [...present].slice(0, BUDGETS[label]);
     const admitted = new Set([...values, OTHER]);
+    if ([...present].every((value) => admitted.has(value))) continue;
     const folded = new Set<string>();
-    for (const { name, type, labels } of Object.values(catalogue)) {
-      if (type !== 'counter' || !(labels as readonly string[]).includes(label)) continue;
-      const metric = registry.getSingleMetric(name);
-      if (!(metric instanceof Counter)) continue;
-      for (const series of (await metric.get()).values) {
-        const value = String(series.labels[label]);
-        if (admitted.has(normalise(value))) continue;
-        folded.add(value);
-        const amount = series.value;
-        metric.remove(series.labels);
-        metric.inc({ ...series.labels, [label]: OTHER }, amount);
+    for (const { metric, series } of counters) {
+      const sums = new Map<string, { readonly labels: LabelValues<string>; amount: number }>();
+      for (const { labels, value } of series) {
+        if (admitted.has(shownAs(labels[label]))) continue;
+        folded.add(String(labels[label]));
+        metric.remove(labels);
+        const others = { ...labels, [label]: OTHER };
+        const key = JSON.stringify(others);
+        const sum = sums.get(key);
+        if (sum === undefined) sums.set(key, { labels: others, amount: value });
+        else sum.amount += value;
       }
+      for (const { labels, amount } of sums.values()) metric.inc(labels, amount);
     }
     overflow.inc({ label }, folded.size);
   }
+}
+
+function shownAs(value: string | number | undefined): string {
+  return normalise(String(value));
+}
+
+async function countersWith(registry: Registry, label: UserLabel) {
+  const counters: { metric: Counter; series: readonly { labels: LabelValues<string>; value: number }[] }[] =
+    [];
+  for (const { name, type, labels } of Object.values(catalogue)) {
+    if (type !== 'counter' || !(labels as readonly string[]).includes(label)) continue;
+    const metric = registry.getSingleMetric(name);
+    if (metric instanceof Counter) counters.push({ metric, series: (await metric.get()).values });
+  }
+  return counters;
 }
 
 /** `roboflow_label_overflow_total` on `registry`, made when it is not there yet. */
