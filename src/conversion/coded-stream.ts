@@ -38,6 +38,7 @@ export class CodedStream {
   private size: { width: number; height: number; bytes: number } | undefined;
   private failure: Error | undefined;
   private arrived: (() => void) | undefined;
+  private ended: Promise<void> = Promise.resolve();
 
   /** `where` names the camera in messages. */
   constructor(where: string, signal: AbortSignal) {
@@ -64,8 +65,7 @@ export class CodedStream {
     this.unready.add(picture);
     this.waiting.push({ picture, bytes });
     const frame = Buffer.concat([matroskaFrame(this.sent++, ticks, coded.data.length), coded.data]);
-    if (child.stdin?.write(frame) === false)
-      await Promise.race([once(child.stdin, 'drain'), this.ended(child)]);
+    if (child.stdin?.write(frame) === false) await Promise.race([once(child.stdin, 'drain'), this.ended]);
     return picture;
   }
 
@@ -90,7 +90,7 @@ export class CodedStream {
     const { child } = this;
     if (!child) return;
     child.stdin?.end();
-    await this.ended(child);
+    await this.ended;
     this.failed = this.log.duplicated + this.mended;
     if (this.failure) throw this.failure;
     if (this.waiting.length > 0) {
@@ -146,10 +146,14 @@ export class CodedStream {
     child.stdin?.on('error', (error) => this.log.push(`${toError(error).message}\n`));
     child.stderr?.setEncoding('utf8').on('data', (text: string) => this.read(text));
     child.stdout?.on('data', (chunk: Buffer) => this.receive(chunk));
-    child.once('close', (code) => {
-      if (code !== 0)
-        this.fail(new EncodeError(`${this.where}: the decoder stopped (${code}): ${this.log.tail}`));
-      this.arrived?.();
+    this.ended = new Promise((resolve) => {
+      child.once('error', () => resolve());
+      child.once('close', (code) => {
+        if (code !== 0)
+          this.fail(new EncodeError(`${this.where}: the decoder stopped (${code}): ${this.log.tail}`));
+        this.arrived?.();
+        resolve();
+      });
     });
     child.stdin?.write(matroskaHeader({ codec: format, width, height, fps: ticks }));
     return child;
@@ -192,9 +196,5 @@ export class CodedStream {
         resolve();
       };
     });
-  }
-
-  private async ended(child: ChildProcess): Promise<void> {
-    if (child.exitCode === null && child.signalCode === null) await once(child, 'close');
   }
 }
