@@ -47,9 +47,9 @@ export async function planCopies(
       ...options,
       copiedTopics: new Set([...coded.values()].map(({ topic }) => topic)),
     });
-    await check(rows, checks);
+    const formats = await check(rows, checks, options.signal);
     for (const [key, each] of checks) {
-      const fault = each.fault ?? (await formatFault(each, config.video.pix_fmt, options.signal));
+      const fault = each.fault ?? formatFault(formats.get(key), config.video.pix_fmt);
       if (fault !== undefined) reasons.set(key, fault);
     }
   }
@@ -86,22 +86,33 @@ function refusal(
   return undefined;
 }
 
+/** Shows every row to the checks; gives the pixel formats of their pictures, looked up while the rows pass. */
 async function check(
   rows: AsyncIterable<AlignedFrame>,
   checks: ReadonlyMap<string, CopyCheck>,
-): Promise<void> {
-  for await (const row of rows) {
-    for (const [key, each] of checks) each.add(row.values.get(key), row.episode);
-    if ([...checks.values()].every(({ fault }) => fault !== undefined)) return;
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, string>> {
+  const formats = new Map<string, Promise<string>>();
+  try {
+    for await (const row of rows) {
+      for (const [key, each] of checks) {
+        each.add(row.values.get(key), row.episode);
+        if (each.first && !formats.has(key)) {
+          const { first } = each;
+          const format = findFfmpeg().then((ffmpeg) => pixelFormatOf(first, ffmpeg, signal));
+          format.catch(() => {}); // thrown below
+          formats.set(key, format);
+        }
+      }
+      if ([...checks.values()].every(({ fault }) => fault !== undefined)) break;
+    }
+  } finally {
+    await Promise.allSettled(formats.values());
   }
+  return new Map(await Promise.all([...formats].map(async ([key, format]) => [key, await format] as const)));
 }
 
-async function formatFault(
-  check: CopyCheck,
-  wanted: string,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  if (!check.first) return 'no row shows it';
-  const found = await pixelFormatOf(check.first, await findFfmpeg(), signal);
+function formatFault(found: string | undefined, wanted: string): string | undefined {
+  if (found === undefined) return 'no row shows it';
   return found === wanted ? undefined : `its pictures are ${found}, video.pix_fmt asks for ${wanted}`;
 }

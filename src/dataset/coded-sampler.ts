@@ -4,7 +4,7 @@ import { findFfmpeg } from './ffmpeg.ts';
 import { FfmpegPipe } from './ffmpeg-pipe.ts';
 import { matroskaFrame, matroskaHeader } from './matroska.ts';
 import { type PictureHistogram, pictureHistogram, SampleStream } from './picture-histogram.ts';
-import { isCandidate, samplingStep } from './picture-sampling.ts';
+import { isCandidate, sampleStride, samplingStep } from './picture-sampling.ts';
 
 type CodedPicture = Extract<Picture, { format: 'h264' | 'h265' }>;
 
@@ -13,6 +13,9 @@ const TICKS = 25;
 
 /** Key frames that are enough for statistics without decoding the pictures between them. */
 const ENOUGH_KEY_FRAMES = 20;
+
+/** The most key frames that are decoded of an episode whose length is known: LeRobot's own least number of samples. */
+const MOST_KEY_FRAMES = 100;
 
 /**
  * Decodes some pictures of a coded stream for the statistics of a copied video. Where there are enough key frames,
@@ -75,13 +78,19 @@ export class CodedSampler {
     if (!this.#keyFrames) return isCandidate(index, this.#expected);
     // The first key frame of an episode stands for what was wanted before it, too.
     if (!keyframe || frame < this.#due) return false;
-    this.#due = frame + samplingStep(index, this.#expected);
+    this.#due =
+      frame + Math.max(samplingStep(index, this.#expected), (this.#expected ?? 0) / MOST_KEY_FRAMES);
     return true;
   }
 
   async #start({ format, width, height }: CodedPicture): Promise<FfmpegPipe> {
     // Old FFmpeg versions do not know H.265 by its Windows name.
-    const decoder = ['-c:v', format === 'h264' ? 'h264' : 'hevc', '-flags', 'low_delay', '-threads', '1'];
+    const codec = ['-c:v', format === 'h264' ? 'h264' : 'hevc'];
+    // Key frames alone can be decoded two at a time: none waits for another.
+    const decoder = [
+      ...codec,
+      ...(this.#keyFrames ? ['-threads', '2'] : ['-flags', 'low_delay', '-threads', '1']),
+    ];
     const input = [
       '-analyzeduration',
       '0',
@@ -93,16 +102,24 @@ export class CodedSampler {
       '-i',
       'pipe:0',
     ];
-    const exact = 'accurate_rnd+full_chroma_int+full_chroma_inp';
+    // Only the pixels that are counted are converted.
+    const stride = sampleStride(width, height);
+    const layout = {
+      width: Math.ceil(width / stride),
+      height: Math.ceil(height / stride),
+      format: 'rgb24',
+    } as const;
+    const exact = 'neighbor+accurate_rnd+full_chroma_int+full_chroma_inp';
     const { syncOption } = await findFfmpeg(this.#options.ffmpeg);
-    const args = ['-vf', `scale=flags=${exact},format=rgb24`, syncOption, 'passthrough'];
+    const scale = `scale=${layout.width}:${layout.height}:flags=${exact},format=rgb24`;
+    const args = ['-vf', scale, syncOption, 'passthrough'];
     const output = ['-f', 'rawvideo', 'pipe:1'];
     const where = `${this.#feature.key}: the decoder of its samples`;
     const pipe = await FfmpegPipe.start(where, [...input, ...args, ...output], {
       ...this.#options,
       output: true,
     });
-    const stream = new SampleStream({ width, height, format: 'rgb24' });
+    const stream = new SampleStream(layout);
     pipe.child.stdout?.on('data', (chunk: Buffer) => {
       try {
         for (const { data, layout } of stream.push(chunk)) {

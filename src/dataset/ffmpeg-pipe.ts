@@ -3,6 +3,9 @@ import { once } from 'node:events';
 import { asCanceled, EncodeError, throwIfAborted } from '../errors.ts';
 import { FfmpegLog, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
 
+/** Bytes that may wait for the program before `write` stops resolving at once. */
+const QUEUE_BYTES = 4 << 20;
+
 /** One FFmpeg program with a pipe in: what is written to it, and how it ended. */
 export class FfmpegPipe {
   readonly log = new FfmpegLog();
@@ -48,9 +51,12 @@ export class FfmpegPipe {
   async write(...parts: readonly Uint8Array[]): Promise<void> {
     const { stdin } = this.child;
     if (this.#failure) throw this.#failure;
-    let room = true;
-    for (const part of parts) room = stdin?.write(part) ?? true;
-    if (stdin && !room) await Promise.race([once(stdin, 'drain'), this.#ended]);
+    if (!stdin) return;
+    // The parts leave in one system call.
+    stdin.cork();
+    for (const part of parts) stdin.write(part);
+    process.nextTick(() => stdin.uncork());
+    if (stdin.writableLength > QUEUE_BYTES) await Promise.race([once(stdin, 'drain'), this.#ended]);
     if (this.#failure) throw this.#failure;
   }
 

@@ -16,6 +16,7 @@ type Saved = { machine: Record<string, unknown>; results: Record<string, unknown
 const NAMES = [
   'convert',
   'conversion',
+  'copy',
   'memory',
   'jobs',
   'crash',

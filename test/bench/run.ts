@@ -24,7 +24,7 @@ type Benchmark = { readonly full: () => Promise<unknown>; readonly quick: () => 
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   convert: { full: () => benchConvert(), quick: () => benchConvert(QUICK) },
   conversion: { full: () => benchConversion(), quick: () => benchConversion(QUICK) },
-  copy: { full: () => benchCopy(), quick: () => benchCopy(1) },
+  copy: { full: () => benchCopy(), quick: () => benchCopy([{ seconds: 2, runs: 1 }]) },
   memory: { full: () => benchMemory(), quick: () => benchMemory([0.05]) },
   jobs: {
     full: async () => [await benchJobs(1000, 1), await benchJobs(1000, 2)],
