@@ -12,6 +12,7 @@ const MAGIC: readonly { readonly kind: string; readonly bytes: readonly number[]
   { kind: 'zstd', bytes: [0x28, 0xb5, 0x2f, 0xfd] },
   { kind: 'an MCAP file of another version', bytes: [0x89, 0x4d, 0x43, 0x41, 0x50] },
   { kind: 'a ROS bag of another version than 2.0', bytes: ascii('#ROSBAG V') },
+  { kind: 'the metadata.yaml of a rosbag2 folder: give the folder', bytes: ascii('rosbag2_bagfile_') },
   { kind: 'a gzip file', bytes: [0x1f, 0x8b] },
   { kind: 'a bzip2 file', bytes: ascii('BZh') },
   { kind: 'an lz4 file', bytes: [0x04, 0x22, 0x4d, 0x18] },

@@ -289,6 +289,11 @@ const refusals: readonly [string, Uint8Array, RegExp][] = [
   ['a text file', Buffer.from('hello there, no recording\n'), /found text \('hello there/],
   ['random bytes', Uint8Array.from({ length: 300 }, (_, i) => (i * 73 + 129) & 0xff), /starts with 81 ca 13/],
   ['a ROS bag of version 1.2', Buffer.from('#ROSBAG V1.2\n0000'), /a ROS bag of another version than 2.0/],
+  [
+    'the description of a rosbag2 folder',
+    Buffer.from('rosbag2_bagfile_information:\n  version: 5\n'),
+    /found the metadata\.yaml of a rosbag2 folder: give the folder/,
+  ],
   ['an MP4 file', Buffer.from('\0\0\0\x20ftypisom\0\0\0\0'), /found an MP4 file/],
 ];
 
