@@ -151,7 +151,16 @@ function channelOf(
   };
 }
 
-async function channelsOf(encoding: MessageEncoding): Promise<BuiltChannel[]> {
+const madeChannels = new Map<MessageEncoding, Promise<BuiltChannel[]>>();
+
+/** The channels of a recording, made once an encoding. */
+function channelsOf(encoding: MessageEncoding): Promise<BuiltChannel[]> {
+  const made = madeChannels.get(encoding) ?? makeChannels(encoding);
+  madeChannels.set(encoding, made);
+  return made;
+}
+
+async function makeChannels(encoding: MessageEncoding): Promise<BuiltChannel[]> {
   const frames = Array.from({ length: FRAMES }, (_, frame) => frame);
   const cameras = camerasOf(encoding).map(async ({ name, type, value }) => {
     const messages = frames.map(async (frame) => ({ time: timeOf(frame), value: await value(frame) }));
