@@ -2,7 +2,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DatasetFormat, VideoSettings } from '../../src/dataset/types.ts';
 import { verifyDataset } from '../../src/dataset/verify.ts';
-import type { AlignedFrame, Feature, FeatureValue } from '../../src/frame/types.ts';
+import type { AlignedFrame, Feature, FeatureValue, Picture } from '../../src/frame/types.ts';
+import { videoPicture } from '../../src/recording/coded-video.ts';
+import { codedPictures } from '../helpers/coded-pictures.ts';
 import {
   buildDataset,
   camera,
@@ -41,6 +43,8 @@ type Variant = {
   readonly plans?: readonly RecordingPlan[];
   readonly streaming?: boolean;
   readonly pack?: boolean;
+  /** The camera's pictures come as H.264 and stay as they are. */
+  readonly copied?: boolean;
 };
 
 const VARIANTS: readonly Variant[] = [
@@ -51,6 +55,9 @@ const VARIANTS: readonly Variant[] = [
   { name: 'depth', features: [...VECTORS, CAMERA, DEPTH] },
   { name: 'packed', features: [...VECTORS, CAMERA], pack: true },
   { name: 'depth-images', features: [...VECTORS, { ...DEPTH, dtype: 'image' }] },
+  { name: 'copied', features: [...VECTORS, CAMERA], copied: true },
+  { name: 'copied-packed', features: [...VECTORS, CAMERA], copied: true, pack: true },
+  { name: 'single', features: [...VECTORS, CAMERA], plans: [{ lengths: [30], tasks: ['pick'] }] },
   { name: 'vectors', features: VECTORS },
   // The streaming reader ignores where an episode begins in its video: one video a camera is what it can read.
   {
@@ -81,15 +88,40 @@ async function frame(features: readonly Feature[], recording: number, k: number)
   return { episode: 0, index: k, time: BigInt(k), values };
 }
 
+/** The camera's pictures of a whole recording, coded as one stream. */
+async function codedCamera(recording: number, frames: number): Promise<Picture[]> {
+  const jpegs = await Promise.all(
+    Array.from({ length: frames }, (_, k) => numberedJpeg(recording * 1000 + k, WIDTH, HEIGHT)),
+  );
+  const channel = { id: 1, topic: '/cam', messageEncoding: 'cdr', schema: NO_SCHEMA, metadata: new Map() };
+  const input = ['-f', 'image2pipe', '-c:v', 'mjpeg', '-framerate', String(FPS)];
+  // Recordings come from cameras of their own, and so do the parameters of their streams.
+  const options = recording % 2 === 1 ? ['-profile:v', 'baseline', '-g', '8', '-refs', '1'] : undefined;
+  const units = codedPictures('h264', Buffer.concat(jpegs.map(({ data }) => data)), input, options);
+  return units.map((data) => videoPicture('h264', data, channel));
+}
+
+const NO_SCHEMA = { name: '', encoding: '', data: new Uint8Array() };
+
 const target = process.argv[2] ?? 'dist/conformance';
-for (const { name, features, video, format, plans = PLANS, streaming = false, pack = false } of VARIANTS) {
+for (const variant of VARIANTS) {
+  const { name, features, video, format, plans = PLANS, streaming = false, pack = false } = variant;
+  const lengthOf = (plan: RecordingPlan) => plan.lengths.reduce((sum, length) => sum + length, 0);
+  const coded = variant.copied
+    ? await Promise.all(plans.map((plan, recording) => codedCamera(recording, lengthOf(plan))))
+    : undefined;
   const dir = join(target, name);
   await mkdir(dir, { recursive: true });
   const { root } = await buildDataset(dir, plans, {
     features,
     fps: FPS,
-    frame: (recording, k) => frame(features, recording, k),
+    frame: async (recording, k) => {
+      const row = await frame(features, recording, k);
+      const picture = coded?.[recording]?.[k];
+      return picture ? { ...row, values: new Map([...row.values, [CAMERA.key, picture]]) } : row;
+    },
     pack,
+    ...(coded ? { copied: new Map([[CAMERA.key, { format: 'h264', keyFrames: 3 } as const]]) } : {}),
     ...(video ? { video } : {}),
     ...(format ? { format } : {}),
   });

@@ -206,6 +206,13 @@ test(
 test('an encoder name is one word', refused, { s: vector }, /\/video\/codec: expected letters/, {
   video: { codec: 'x; rm -rf /' },
 });
+test(
+  'videos cannot be packed where every episode has its own',
+  refused,
+  { s: vector },
+  /\/videos\/pack: LeRobot v2\.1 has a video for every episode: videos\.pack needs format v3\.0/,
+  { format: 'v2.1', videos: { pack: true } },
+);
 test('an argument is no preset', refused, { s: vector }, /\/video\/preset: expected/, {
   video: { preset: '-vf' },
 });

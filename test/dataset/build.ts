@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
 import { Registry } from 'prom-client';
 import sharp from 'sharp';
+import type { CopiedCamera } from '../../src/dataset/copy-track.ts';
 import { finalizeDataset, type Finalized } from '../../src/dataset/finalize.ts';
 import { conversionVideoPath, stagedPath } from '../../src/dataset/layout.ts';
 import { openLocalFile } from '../../src/dataset/local-file.ts';
@@ -114,6 +115,7 @@ export async function writeRecording(
     fps?: number;
     format?: DatasetFormat;
     pack?: boolean;
+    copied?: ReadonlyMap<string, CopiedCamera>;
   } = {},
 ): Promise<Written> {
   await mkdir(dir, { recursive: true });
@@ -126,6 +128,7 @@ export async function writeRecording(
     expectedFrames: plan.lengths.reduce((sum, length) => sum + length, 0),
     split: plan.lengths.length > 1,
     format: options.format ?? 'v3.0',
+    ...(options.copied && { copied: options.copied }),
     signal: new AbortController().signal,
     metrics: createMetrics(new Registry()).video,
   });

@@ -2,11 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import anyTest, { type ExecutionContext } from 'ava';
 import { Registry } from 'prom-client';
-import { datasetConfig } from '../../src/conversion/config.ts';
+import { type DatasetConfig, datasetConfig } from '../../src/conversion/config.ts';
 import { convertEpisode } from '../../src/conversion/convert.ts';
 import { finalizeDataset } from '../../src/conversion/finalize.ts';
 import type { ConversionContext } from '../../src/conversion/types.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
+import { verifyDataset } from '../../src/dataset/verify.ts';
 import { SourceCache } from '../../src/storage/cache.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { quiet } from '../helpers/conversion.ts';
@@ -31,7 +32,7 @@ const config = datasetConfig.parse({
 });
 
 /** A bucket of recordings and one for datasets, each seen through a proxy of its own. */
-async function setUp(t: ExecutionContext, cacheBytes: number) {
+async function setUp(t: ExecutionContext, cacheBytes: number, asked: DatasetConfig = config) {
   if (server === undefined) throw new Error('no S3 server');
   const { settings, bucket } = server;
   const [source, destination] = [
@@ -64,11 +65,11 @@ async function setUp(t: ExecutionContext, cacheBytes: number) {
     signal: new AbortController().signal,
   };
   const convert = (name: string, key: string, slot: number) =>
-    convertEpisode({ source: `${base}/raw/${name}`, config, key, slot, task: 'Pick it up.' }, context);
+    convertEpisode({ source: `${base}/raw/${name}`, config: asked, key, slot, task: 'Pick it up.' }, context);
   const finalize = (keys: readonly string[]) =>
-    finalizeDataset({ datasetId: 'test', runId: 'r0', config, keys }, context);
+    finalizeDataset({ datasetId: 'test', runId: 'r0', config: asked, keys }, context);
   const read = () => source.seen.reduce((sum, { range, sent }) => sum + (range === undefined ? 0 : sent), 0);
-  return { source, destination, registry, direct, convert, finalize, read };
+  return { source, destination, registry, direct, convert, finalize, read, output: context.output };
 }
 
 test('from bucket to bucket: what is counted is what the stores saw, and what lies there', async (t) => {
@@ -110,4 +111,20 @@ test('a second conversion of a cached recording reads nothing from the bucket', 
   t.is(await sample(registry, 'roboflow_bytes_read_total', { source: 's3' }), bytes.length);
   t.true((await sample(registry, 'roboflow_cache_hit_total')) > hits);
   t.is(await sample(registry, 'roboflow_cache_miss_total'), 1);
+});
+
+test('in a bucket, too, packed videos become one file a camera, and verify', async (t) => {
+  const packed = { ...config, videos: { pack: true } };
+  const { direct, convert, finalize, output } = await setUp(t, 100_000_000, packed);
+  await direct.put('raw/a.mcap', { bytes: await demonstration({ seconds: 1 }) });
+  await convert('a.mcap', 'first', 0);
+  await convert('a.mcap', 'second', 1);
+  t.is((await finalize(['first', 'second'])).episodes, 2);
+  const videos: string[] = [];
+  for await (const { key } of output.list('videos/')) videos.push(key);
+  t.deepEqual(videos, ['videos/observation.images.cam_high/chunk-000/file-000.mp4']);
+  t.deepEqual(
+    (await verifyDataset(output)).filter(({ ok }) => !ok),
+    [],
+  );
 });
