@@ -28,7 +28,10 @@ export class ChannelReaders {
     return this.#reader(channel).stamp !== undefined;
   }
 
-  /** The message's place on the timeline in ns; 0 when the clock is `header` and the stamp is zero or unreadable. */
+  /**
+   * The message's place on the timeline in ns; 0 when the clock is `header` and the stamp is zero. Throws `InputError`
+   * when the message is too damaged to tell.
+   */
   time(message: Message, clock: Clock): bigint {
     if (clock === 'log') return message.logTime;
     if (clock === 'publish') return message.publishTime;

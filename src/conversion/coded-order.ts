@@ -43,6 +43,11 @@ export class CodedOrder {
     return true;
   }
 
+  /** A picture did not arrive whole, and others may be made from it: none up to the next key frame can be shown. */
+  lose(): void {
+    this.whole = false;
+  }
+
   /** What stands in the way of decoding the next picture. H.265 numbers tell it only `strict`: encoders may skip some. */
   faultOf(picture: CodedPicture, strict = false): 'not begun' | 'missing' | undefined {
     const { keyframe, order, format } = picture;

@@ -41,6 +41,11 @@ export class CodedRows {
     return { value, bytes: stream.pictureBytes };
   }
 
+  /** A message of the topic gave no picture. */
+  lose(topic: string): void {
+    this.orders.get(topic)?.lose();
+  }
+
   /** Takes rows in order; gives those whose pictures are all there, in order. */
   *pass(rows: Iterable<AlignedFrame>): Generator<AlignedFrame> {
     if (this.streams.size === 0) {

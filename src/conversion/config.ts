@@ -36,7 +36,8 @@ const video = z.strictObject({
     .enum(['never', 'auto'])
     .default('never')
     .describe(
-      'auto: H.264 and H.265 topics are taken over without re-encoding where every row is one coded frame.',
+      'auto: H.264 and H.265 topics are taken over without re-encoding where every row is one coded frame; ' +
+        'pictures damaged inside stay as they were recorded.',
     ),
 });
 

@@ -2,8 +2,9 @@ import { InputError } from '../errors.ts';
 import { createDecoder } from '../recording/decode.ts';
 import { isPictureSchema, toPicture } from '../recording/image.ts';
 import { createStampReader } from '../recording/stamp.ts';
-import type { Channel, Message, Picture } from '../recording/types.ts';
+import type { Channel, Decoder, Message, Picture } from '../recording/types.ts';
 import { describePicture } from './probe.ts';
+import { OtherNames } from './other-names.ts';
 import type { TopicFacts } from './suggest.ts';
 
 /** One topic of a recording. */
@@ -32,6 +33,9 @@ export type TopicInspection = {
 /** Lags are sampled into a bounded reservoir: every 2^k-th message, k growing. */
 const MAX_LAGS = 4096;
 
+/** Messages of a joint topic that are looked at for those of other publishers. */
+const LOOKED_AT = 100;
+
 /** Gathers what one topic's messages tell; times are by the log clock. */
 export class TopicScan {
   readonly topic: string;
@@ -47,7 +51,9 @@ export class TopicScan {
   #maxLag: bigint | undefined;
   #previousStamp: bigint | undefined;
   #stampFaults = 0;
+  #decode: Decoder | undefined;
   #firstMessage: unknown;
+  #others = new OtherNames(undefined);
   #picture: Picture | undefined;
   #fields: readonly string[] = [];
   #refused: string | null = null;
@@ -64,6 +70,8 @@ export class TopicScan {
       this.#attempt(() => this.#look(message));
     } else {
       if (message.logTime - this.#last > this.#largestGap) this.#largestGap = message.logTime - this.#last;
+      if (this.#others.possible && this.#count < LOOKED_AT)
+        this.#others.add(() => this.#decoder()(message.data));
       // A coded stream has nothing to show before its first key frame.
       if (this.#picture && 'keyframe' in this.#picture && !this.#picture.keyframe)
         this.#attempt(() => this.#look(message));
@@ -103,26 +111,32 @@ export class TopicScan {
   /** What a config can be suggested from; undefined when the topic cannot be converted or has no message. */
   facts(start: bigint): TopicFacts | undefined {
     if (this.#refused !== null || this.#count === 0) return undefined;
-    const { messages, hz, first, last, largestGap, stampFaults } = this.result(start);
+    const { messages, hz, first, last, largestGap, stampFaults, stampLag } = this.result(start);
     const probe = {
       topic: this.topic,
       schemaName: this.#channel.schema.name,
       first: this.#firstMessage,
       hasStamp: this.#stamp !== undefined,
+      ...(this.#others.found.length > 0 && { others: this.#others.found }),
       ...(this.#picture ? { picture: describePicture(this.#picture) } : {}),
     };
-    return { probe, messages, hz, first, last, largestGap, stampFaults };
+    return { probe, messages, hz, first, last, largestGap, stampFaults, stampLag };
   }
 
   #look(message: Message): void {
-    const decoded = createDecoder(this.#channel)(message.data);
+    const decoded = this.#decoder()(message.data);
     if (this.#count === 0) {
       this.#firstMessage = decoded;
+      this.#others = new OtherNames(decoded);
       this.#fields = fieldsOf(decoded);
     }
     if (!isPictureSchema(this.#channel)) return;
     const picture = toPicture(decoded, this.#channel);
     this.#picture = { ...picture, data: picture.data.slice() };
+  }
+
+  #decoder(): Decoder {
+    return (this.#decode ??= createDecoder(this.#channel));
   }
 
   #describePicture(): TopicInspection['picture'] {

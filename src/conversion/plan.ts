@@ -37,7 +37,7 @@ export async function planConversion(
   const { config, name } = request;
   const wanted = topicsOf(config);
   const readers = new ChannelReaders(recording, wanted, name);
-  const probes = await probeTopics(recording, wanted, readers, signal);
+  const probes = await probeTopics(recording, wanted, readers, config, signal);
   const all = recording.channels.map((channel) => channel.topic);
   const taskGiven = request.task !== undefined;
   const mapping = resolveMapping(config, probes, { recording: name, topics: all, taskGiven });

@@ -2,11 +2,12 @@ import { InputError, throwIfAborted } from '../errors.ts';
 import type { FrameAligner } from '../frame/aligner.ts';
 import type { AlignedFrame, Sample } from '../frame/types.ts';
 import { toPicture } from '../recording/image.ts';
-import type { Message, Recording } from '../recording/types.ts';
+import type { Message, Picture, Recording } from '../recording/types.ts';
 import { CodedRows } from './coded-rows.ts';
 import type { DatasetConfig } from './config.ts';
 import type { ConversionPlan } from './plan.ts';
 import { Slices } from './slices.ts';
+import { SteadyPictures } from './steady-pictures.ts';
 
 /** What the reading of one recording needs beside it. */
 export type RowOptions = {
@@ -35,6 +36,7 @@ export async function* alignedRows(
   const { undecodable: tolerated } = options.config.tolerate;
   const undecodable = new UndecodableCount(options.name, tolerated);
   const coded = new CodedRows(options.signal, options.copiedTopics);
+  const steady = new SteadyPictures(mapping);
   const slices = new Slices();
   try {
     for await (const message of recording.messages({ topics, signal: options.signal })) {
@@ -42,26 +44,36 @@ export async function* alignedRows(
       throwIfAborted(options.signal);
       const sources = mapping.sources.filter((source) => source.topic === message.channel.topic);
       let decoded: { readonly value: unknown } | undefined;
+      let shown: Picture | undefined;
       let picture: Promise<Taken> | undefined;
       undecodable.seen(message.channel.topic);
       aligner.advance(message.logTime);
       for (const source of sources) {
-        const time = readers.time(message, source.clock);
-        if (source.kind === 'reference') {
-          aligner.push(source.index, { time, logTime: message.logTime, value: undefined, bytes: 0 });
-          continue;
-        }
+        let time: bigint | undefined;
         let value: Taken;
         try {
+          time = readers.time(message, source.clock);
+          if (source.kind === 'reference') {
+            aligner.push(source.index, { time, logTime: message.logTime, value: undefined, bytes: 0 });
+            continue;
+          }
           decoded ??= { value: readers.decode(message) };
           if (source.kind === 'picture') {
-            picture ??= coded.take(source.topic, toPicture(decoded.value, message.channel));
+            shown ??= toPicture(decoded.value, message.channel);
+            steady.check(source, shown);
+            picture ??= coded.take(source.topic, shown);
             value = await picture;
           } else {
-            value = valueOf(source.read(decoded.value));
+            const own = source.read(decoded.value);
+            if (own === undefined) {
+              aligner.foreign(source.index);
+              continue;
+            }
+            value = valueOf(own);
           }
         } catch (thrown) {
           undecodable.add(message, thrown);
+          if (source.kind === 'picture' && !shown) coded.lose(source.topic);
           aligner.undecodable(source.index, time);
           continue;
         }

@@ -25,8 +25,9 @@ export async function scanTimeline(
 ): Promise<Timeline> {
   const { mapping, readers, facts } = plan;
   const episodes = new EpisodeScan(mapping, config);
-  const byLog = mapping.sources.every((source) => source.clock === 'log') && !episodes.needsSamples;
-  const ranges = byLog ? await recording.topicRanges() : undefined;
+  const shared = mapping.sources.some((source) => source.kind === 'vector' && source.shared);
+  const byLog = mapping.sources.every((source) => source.clock === 'log');
+  const ranges = byLog && !shared && !episodes.needsSamples ? await recording.topicRanges() : undefined;
   const scan = ranges ? undefined : new TimelineScan(mapping, config);
   const topics = new Set([...(scan ? plan.topics : []), ...episodes.watches.map(({ topic }) => topic)]);
   if (topics.size > 0) {
@@ -37,7 +38,11 @@ export async function scanTimeline(
       const { topic } = message.channel;
       for (const source of scan ? mapping.sources : []) {
         if (source.topic !== topic) continue;
-        const time = readers.time(message, source.clock);
+        const time = timeOf(source, message, readers);
+        if (time === undefined || isForeign(source, message, readers)) {
+          scan?.addApart(source.index);
+          continue;
+        }
         if (!scan?.add(source.index, time, message.logTime)) continue;
         const wanted = episodes.values.has(source.index);
         episodes.sample(source.index, time, wanted ? valueOf(source, message, readers) : undefined);
@@ -56,6 +61,27 @@ export async function scanTimeline(
     const spans = episodes.result(extent, facts);
     return { extent: { ...extent, expectedRows: rowsWithin(extent, config, spans) }, spans };
   });
+}
+
+/** A message's time; undefined when it is too damaged to tell, which the second pass counts. */
+function timeOf(source: Source, message: Message, readers: ChannelReaders): bigint | undefined {
+  try {
+    return readers.time(message, source.clock);
+  } catch (thrown) {
+    if (thrown instanceof InputError) return undefined;
+    throw thrown;
+  }
+}
+
+/** Whether a message on a shared topic is another publisher's. */
+function isForeign(source: Source, message: Message, readers: ChannelReaders): boolean {
+  if (source.kind !== 'vector' || !source.shared) return false;
+  try {
+    return source.read(readers.decode(message)) === undefined;
+  } catch (thrown) {
+    if (thrown instanceof InputError) return false;
+    throw thrown;
+  }
 }
 
 /** The vector of a message; undefined when it does not decode, which the second pass counts. */

@@ -15,6 +15,8 @@ export type TopicFacts = {
   readonly largestGap: number | null;
   /** Header stamps that are zero or run backwards. */
   readonly stampFaults: number;
+  /** Log time minus header stamp, seconds; null without stamps. */
+  readonly stampLag: { readonly median: number } | null;
 };
 
 /** A topic that can become (part of) a vector: which fields, and how many values. */
@@ -22,6 +24,8 @@ export type VectorTopic = TopicFacts & {
   readonly fields: readonly string[];
   /** Joint names, when the message lists them. */
   readonly names: readonly string[] | undefined;
+  /** Whether the values are those of joints. */
+  readonly joints: boolean;
   readonly size: number;
   readonly command: boolean;
 };
@@ -33,8 +37,16 @@ const commandWords = /command|cmd|action|target|desired|goal|leader|master|setpo
 /** A row of these would no longer be a robot's state, but a scan or a map. */
 const largestVector = 256;
 
+/** The vectors a topic offers: one, or one for each of the publishers that share it; none when it holds no plain numbers. */
+export function vectorTopics(facts: TopicFacts): VectorTopic[] {
+  const { probe } = facts;
+  return [probe.first, ...(probe.others ?? [])].flatMap(
+    (first) => vectorTopic({ ...facts, probe: { ...probe, first } }) ?? [],
+  );
+}
+
 /** The vector a topic offers, or undefined when its messages hold no plain numbers. */
-export function vectorTopic(facts: TopicFacts): VectorTopic | undefined {
+function vectorTopic(facts: TopicFacts): VectorTopic | undefined {
   const { probe } = facts;
   const { topic, first } = probe;
   if (probe.picture || housekeeping.test(topic) || !isRecord(first)) return undefined;
@@ -44,17 +56,37 @@ export function vectorTopic(facts: TopicFacts): VectorTopic | undefined {
   for (const field of ['position', 'positions', 'velocity', 'effort', 'points[0].positions']) {
     const names = listed?.names ?? [];
     if (names.length > 0 && reads({ topic, field, names: 'all' }, first)) {
-      return { ...facts, fields: [field], names, size: names.length, command };
+      return { ...facts, fields: [field], names, joints: true, size: names.length, command };
     }
   }
-  const fields = numericFields(first, '');
+  const motors = motorFields(first).filter(({ path }) => reads({ topic, field: path }, first));
+  const fields = motors.length > 0 ? motors : numericFields(first, '');
   const size = fields.reduce((sum, field) => sum + field.size, 0);
   if (size === 0 || size > largestVector) return undefined;
   const paths = fields.map(({ path }) => path);
   // A single flag or counter keeps its own type in a dataset and is no vector.
   if (!reads({ topic, field: paths }, first)) return undefined;
-  return { ...facts, fields: paths, names: undefined, size, command };
+  return { ...facts, fields: paths, names: undefined, joints: motors.length > 0, size, command };
 }
+
+/** Fields in which messages with an element for each motor keep its place. */
+const motorPlaces = ['position', 'q', 'pos', 'angle', 'joint_position'] as const;
+
+/** The places of all motors, where a message has an array with an element for each. */
+function motorFields(first: Readonly<Record<string, unknown>>): { path: string; size: number }[] {
+  return Object.entries(first).flatMap(([key, value]) => {
+    if (!Array.isArray(value) || value.length === 0 || !plainKey.test(key)) return [];
+    const place = motorPlaces.find((field) =>
+      value.every((motor) => isRecord(motor) && typeof motor[field] === 'number'),
+    );
+    return place === undefined ? [] : [{ path: `${key}[0:${value.length}].${place}`, size: value.length }];
+  });
+}
+
+/** Keys that a field path can name. */
+const plainKey = /^[^.[\]\s]+$/;
+/** Numbers about the message, not about the robot. */
+const bookkeeping = /^(seq|sequence|tick|crc|reserved?|version|layout|time|stamp|time_?stamp(_?n?s)?)$/i;
 
 function reads(setting: Parameters<typeof vectorReader>[0], first: unknown): boolean {
   try {
@@ -65,16 +97,20 @@ function reads(setting: Parameters<typeof vectorReader>[0], first: unknown): boo
   }
 }
 
-/** The largest parts of a message that are numbers throughout; headers, times, texts and covariances are left out. */
+/**
+ * The largest parts of a message that are numbers throughout; headers, times, texts, covariances and what is about the
+ * message itself are left out.
+ */
 function numericFields(
   message: Readonly<Record<string, unknown>>,
   prefix: string,
 ): { path: string; size: number }[] {
   return Object.entries(message).flatMap(([key, value]) => {
-    if (key === 'header' || /covariance/.test(key) || !/^[^.[\]\s]+$/.test(key)) return [];
+    if (key === 'header' || /covariance/.test(key) || bookkeeping.test(key) || !plainKey.test(key)) return [];
     const path = prefix === '' ? key : `${prefix}.${key}`;
     const whole =
-      isRecord(value) && Object.keys(value).some((inner) => /covariance/.test(inner))
+      isRecord(value) &&
+      Object.keys(value).some((inner) => /covariance/.test(inner) || bookkeeping.test(inner))
         ? undefined
         : sizeOf(value);
     if (whole !== undefined) return [{ path, size: whole }];

@@ -1,7 +1,7 @@
 import { isRecord } from '../frame/field-path.ts';
 import {
   cameraName,
-  vectorTopic,
+  vectorTopics,
   withoutDuplicates,
   type TopicFacts,
   type VectorTopic,
@@ -25,7 +25,7 @@ export type RecordingFacts = {
 export function suggestConfig(recording: RecordingFacts): string {
   const { usable, sparse } = byCoverage(recording);
   const cameras = withoutDuplicates(usable.filter(({ probe }) => probe.picture));
-  const vectors = chooseVectors(usable.flatMap((facts) => vectorTopic(facts) ?? []));
+  const vectors = chooseVectors(usable.flatMap(vectorTopics));
   const used = [...cameras.taken, ...vectors.state, ...vectors.action];
   const clock = clockOf(used);
   const fps = rateOf(cameras.taken, vectors);
@@ -57,7 +57,7 @@ export function suggestConfig(recording: RecordingFacts): string {
  * has anything to offer (a snippet with a message or two a topic), all that have a message are taken.
  */
 function byCoverage({ topics, seconds }: RecordingFacts): { usable: TopicFacts[]; sparse: TopicFacts[] } {
-  const offers = (facts: TopicFacts) => facts.probe.picture !== undefined || vectorTopic(facts) !== undefined;
+  const offers = (facts: TopicFacts) => facts.probe.picture !== undefined || vectorTopics(facts).length > 0;
   const covering = topics.filter(
     ({ messages, first, last }) =>
       messages >= 2 && first !== null && last !== null && last - first >= 0.7 * seconds,
@@ -72,7 +72,7 @@ type Vectors = { state: VectorTopic[]; action: VectorTopic[]; others: VectorTopi
 function chooseVectors(vectors: readonly VectorTopic[]): Vectors {
   const pick = (command: boolean) => {
     const all = vectors.filter((vector) => vector.command === command);
-    const joints = all.filter(({ names }) => names !== undefined);
+    const joints = all.filter((vector) => vector.joints);
     if (joints.length > 0) return joints;
     const telling = all.filter(({ probe }) =>
       /state|pose|odom|joint|arm|cmd|command|action/i.test(probe.topic),
@@ -91,18 +91,33 @@ function chooseVectors(vectors: readonly VectorTopic[]): Vectors {
 function clockOf(used: readonly TopicFacts[]): { value: 'header' | 'log'; why: string; stamped: boolean } {
   const unstamped = used.filter(({ probe }) => !probe.hasStamp).map(({ probe }) => probe.topic);
   const faulty = used.filter(({ stampFaults }) => stampFaults > 0).map(({ probe }) => probe.topic);
-  if (used.length > 0 && unstamped.length === 0 && faulty.length === 0) {
+  const apart = clocksApart(used);
+  if (used.length > 0 && unstamped.length === 0 && faulty.length === 0 && apart === undefined) {
     return {
       value: 'header',
       why: 'all topics carry time stamps: when a sample was taken, not when it was written',
       stamped: true,
     };
   }
-  const why =
-    unstamped.length > 0
-      ? `no time stamp in the messages of ${unstamped.join(', ')}`
-      : `stamps that are zero or run backwards in ${faulty.join(', ')}`;
-  return { value: 'log', why: used.length > 0 ? why : 'when a message was written', stamped: false };
+  let why = 'when a message was written';
+  if (unstamped.length > 0) why = `no time stamp in the messages of ${unstamped.join(', ')}`;
+  else if (faulty.length > 0) why = `stamps that are zero or run backwards in ${faulty.join(', ')}`;
+  else if (apart !== undefined) why = apart;
+  return { value: 'log', why, stamped: false };
+}
+
+/** Seconds by which the stamps of two topics may lag behind the log differently and still be of one clock. */
+const oneClock = 0.25;
+
+/** Says which stamps come from clocks that do not agree: rows would then show what happened at different times. */
+function clocksApart(used: readonly TopicFacts[]): string | undefined {
+  const lags = used
+    .flatMap(({ probe, stampLag }) => (stampLag ? [{ topic: probe.topic, lag: stampLag.median }] : []))
+    .toSorted((a, b) => a.lag - b.lag);
+  const [least, most] = [lags[0], lags.at(-1)];
+  if (!least || !most || most.lag - least.lag <= oneClock) return undefined;
+  const by = (most.lag - least.lag).toFixed(2);
+  return `the stamps of ${least.topic} and ${most.topic} are of clocks that differ by about ${by} s`;
 }
 
 const usualRates = [5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120];

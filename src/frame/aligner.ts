@@ -93,11 +93,11 @@ export class FrameAligner {
     if (time !== undefined) queue.order.accept(time);
   }
 
-  /** A message without the time that the source's clock asks for; counted as late. */
-  unstamped(source: number): void {
-    const { queue } = this.sourceAt(source);
+  /** A message of a source's topic that is another publisher's. */
+  foreign(source: number): void {
+    const { queue, tally } = this.sourceAt(source);
     queue.arrived += 1;
-    queue.order.late += 1;
+    tally.foreign += 1;
   }
 
   /** The rows that are certain by now. */

@@ -23,13 +23,16 @@ export class JointOrder {
   private readonly where: string;
   private readonly field: string;
   private readonly wanted: readonly string[];
+  private readonly shared: boolean;
   private known: readonly string[] = [];
   private positions: readonly number[] = [];
 
-  constructor(where: string, field: string, wanted: readonly string[]) {
+  /** `shared`: several publishers send on the topic, each about joints of its own. */
+  constructor(where: string, field: string, wanted: readonly string[], shared = false) {
     this.where = where;
     this.field = field;
     this.wanted = wanted;
+    this.shared = shared;
   }
 
   /** Number of names in the message that was read last: the length its value arrays must have. */
@@ -37,8 +40,11 @@ export class JointOrder {
     return this.known.length;
   }
 
-  /** Index in the message of every wanted joint, in the wanted order. */
-  of(message: unknown): readonly number[] {
+  /**
+   * Index in the message of every wanted joint, in the wanted order; undefined when it names other joints only and the
+   * topic is shared.
+   */
+  of(message: unknown): readonly number[] | undefined {
     const names = isRecord(message) ? message[this.field] : undefined;
     if (!isArrayValue(names)) {
       throw new InputError(
@@ -47,6 +53,8 @@ export class JointOrder {
     }
     if (!sameNames(names, this.known)) {
       const texts = Array.from(names, String);
+      if (this.shared && texts.length > 0 && !this.wanted.some((name) => texts.includes(name)))
+        return undefined;
       const faults = missingJoints(this.wanted, texts);
       if (faults.length > 0) throw new InputError(`${this.where}: ${faults.join('; ')}`);
       this.positions = this.wanted.map((name) => texts.indexOf(name));

@@ -15,6 +15,7 @@ import type {
   SourceSetting,
   Watch,
 } from './types.ts';
+import { namesOf } from './joint-names.ts';
 import { watchesOf } from './watch.ts';
 import { sentenceOf, vectorReader, type VectorReader } from './vector-reader.ts';
 
@@ -96,7 +97,10 @@ function addVector(draft: Draft, key: string, settings: readonly SourceSetting[]
       continue;
     }
     try {
-      const reader = vectorReader(setting, probe.first);
+      const { others = [] } = probe;
+      const several = others.length > 0;
+      const first = others.find((message) => names(setting, message)) ?? probe.first;
+      const reader = vectorReader(setting, first, several);
       readers.push({ reader, setting });
       const alignment = alignmentOf(draft.config, shared.align, setting.align);
       const fault = methodFault(alignment, reader);
@@ -106,7 +110,13 @@ function addVector(draft: Draft, key: string, settings: readonly SourceSetting[]
       draft.sources.push(
         reader.dtype === 'string'
           ? { ...base, kind: 'text', read: reader.read }
-          : { ...base, kind: 'vector', size: reader.labels.length, read: reader.read },
+          : {
+              ...base,
+              kind: 'vector',
+              size: reader.labels.length,
+              read: reader.read,
+              ...(several && { shared: true as const }),
+            },
       );
     } catch (thrown) {
       draft.faults.push(`${where}: topic ${setting.topic} (${probe.schemaName}): ${sentenceOf(thrown)}`);
@@ -119,6 +129,12 @@ function addVector(draft: Draft, key: string, settings: readonly SourceSetting[]
     draft.features.push(feature);
     draft.columns.push({ feature: key, sources: indexes });
   }
+}
+
+/** Whether a message names the first of the joints that a source wants. */
+function names({ names: wanted }: SourceSetting, message: unknown): boolean {
+  const [joint] = Array.isArray(wanted) ? (wanted as string[]) : [];
+  return joint !== undefined && namesOf(message)?.names.includes(joint) === true;
 }
 
 /** The column of one or several readers, or a sentence why they do not go together. */

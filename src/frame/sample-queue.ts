@@ -66,7 +66,7 @@ export class SampleQueue {
   watermark(position: bigint | undefined): bigint {
     const { extent, order } = this;
     const ended = order.newest !== undefined && order.newest >= extent.last;
-    if (ended && this.arrived >= extent.count + extent.late) return never;
+    if (ended && this.arrived >= extent.count + extent.late + extent.apart) return never;
     const byLog = position === undefined ? undefined : position - extent.maxLag;
     const byOrder = order.newest === undefined ? extent.first : order.newest - extent.backward;
     return byLog === undefined || byOrder > byLog ? byOrder : byLog;

@@ -24,9 +24,9 @@ export class TimelineScan {
     return this.sourceAt(source).add(time, logTime);
   }
 
-  /** A message without the time that the source's clock asks for; counted as late. */
-  addUnstamped(source: number): void {
-    this.sourceAt(source).addUnstamped();
+  /** A message that is no sample: too damaged to tell its time, or of another publisher. */
+  addApart(source: number): void {
+    this.sourceAt(source).apart += 1;
   }
 
   private sourceAt(index: number): SourceScan {
@@ -57,13 +57,14 @@ export function extentOfRanges(
   const sources = mapping.sources.map(({ topic, clock }): SourceExtent => {
     if (clock !== 'log') throw new RangeError(`ranges are by log time, topic ${topic} goes by ${clock}`);
     const { first, last, count } = ranges.get(topic) ?? { first: 0n, last: 0n, count: 0 };
-    return { count, late: 0, first, last, minLag: 0n, maxLag: 0n, backward: 0n };
+    return { count, late: 0, apart: 0, first, last, minLag: 0n, maxLag: 0n, backward: 0n };
   });
   return extentOf(mapping, config, sources);
 }
 
 /** Accumulates one source; O(1). */
 class SourceScan {
+  apart = 0;
   private readonly order: ArrivalOrder;
   private count = 0;
   private first = 0n;
@@ -93,13 +94,10 @@ class SourceScan {
     return true;
   }
 
-  addUnstamped(): void {
-    this.order.late += 1;
-  }
-
   result(): SourceExtent {
-    const { count, first, minLag, maxLag, backward } = this;
-    return { count, late: this.order.late, first, last: this.order.newest ?? 0n, minLag, maxLag, backward };
+    const { count, apart, first, minLag, maxLag, backward } = this;
+    const { late, newest: last = 0n } = this.order;
+    return { count, late, apart, first, last, minLag, maxLag, backward };
   }
 }
 
@@ -135,6 +133,7 @@ type Pair = { readonly source: Source; readonly extent: SourceExtent };
 function emptyFault({ source, extent }: Pair): string[] {
   if (extent.count > 0) return [];
   if (extent.late > 0) return [`${called(source)}: all ${extent.late} time stamps are missing or zero`];
+  if (extent.apart > 0) return [`${called(source)}: none of ${extent.apart} messages decodes`];
   return [`${called(source)} has no messages`];
 }
 

@@ -6,6 +6,8 @@ import type { SourceExtent, SourceReport } from './types.ts';
 /** Counts for the alignment report of one source. */
 export class SourceTally {
   undecodable = 0;
+  /** Messages of another publisher on the topic. */
+  foreign = 0;
   /** Samples that came after the point up to which the scan had promised none. */
   unexpected = 0;
   dropped = 0;
@@ -47,16 +49,17 @@ export class SourceTally {
   /** The report; counts so far. */
   report({ source, order, arrived }: SampleQueue, extent: SourceExtent): SourceReport {
     const { feature, topic, clock, alignment } = source;
-    const { used, undecodable, exact, held, interpolated, dropped } = this;
+    const { used, undecodable, foreign, exact, held, interpolated, dropped } = this;
     return {
       feature,
       topic,
       clock,
       method: alignment.method,
-      samples: arrived,
+      samples: arrived - foreign,
       used,
       late: order.late + this.unexpected,
       undecodable,
+      ...(foreign > 0 && { foreign }),
       exact,
       held,
       interpolated,

@@ -76,6 +76,8 @@ export type SourceReport = {
   readonly used: number;
   readonly late: number;
   readonly undecodable: number;
+  /** Further messages of the topic, about none of the joints: another publisher's. */
+  readonly foreign?: number;
   /**
    * Rows by how the value was found: `exact` = a sample that no earlier row used or that lies on the row, `held` = an
    * older sample again, or the last one under `missing: hold` when nothing qualifies, `interpolated` = between two samples. They add up to the rows kept.
@@ -190,6 +192,8 @@ export type Probe = {
   readonly schemaName: string;
   /** The first message as plain values; undefined when the topic has no message. */
   readonly first: unknown;
+  /** Set when several publishers share the topic: the first messages that name other joints than those before. */
+  readonly others?: readonly unknown[];
   /** Whether the message type carries a time stamp (`header.stamp` or `stamp`/`timestamp`). */
   readonly hasStamp: boolean;
   /** Set when the messages are pictures. */
@@ -223,7 +227,13 @@ type SourceBase = {
  */
 export type Source = SourceBase &
   (
-    | { readonly kind: 'vector'; readonly size: number; readonly read: (decoded: unknown) => Float64Array }
+    | {
+        readonly kind: 'vector';
+        readonly size: number;
+        /** Undefined for a message that is about none of the joints, on a topic that several publishers share. */
+        readonly read: (decoded: unknown) => Float64Array | undefined;
+        readonly shared?: true;
+      }
     | { readonly kind: 'text'; readonly read: (decoded: unknown) => string }
     | { readonly kind: 'picture' }
     | { readonly kind: 'reference' }
@@ -261,6 +271,8 @@ export type SourceExtent = {
   readonly count: number;
   /** Samples later than the reordering window. */
   readonly late: number;
+  /** Messages that are no samples: too damaged to tell their time, or of another publisher on the topic. */
+  readonly apart: number;
   readonly first: bigint;
   readonly last: bigint;
   /** Log time minus sample time. */

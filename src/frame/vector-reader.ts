@@ -12,6 +12,7 @@ import {
 import { isNumeric, labelsOf, leavesOf, type Leaf } from './flatten.ts';
 import { hint } from './faults.ts';
 import { JointOrder, missingJoints, namesOf } from './joint-names.ts';
+import { placeReader } from './named-elements.ts';
 import type { SourceSetting } from './types.ts';
 
 /** What a source yields: its dtype, one label a value, and the function that reads a decoded message. */
@@ -21,27 +22,30 @@ export type VectorReader =
       readonly labels: readonly string[];
       /** Whether the labels are given (joint names, `labels`) rather than made from the path. */
       readonly named: boolean;
-      readonly read: (decoded: unknown) => Float64Array;
+      /** Undefined for a message about other joints on a shared topic. */
+      readonly read: (decoded: unknown) => Float64Array | undefined;
     }
   | { readonly dtype: 'string'; readonly read: (decoded: unknown) => string };
 
 /**
  * Makes the reader of one source from the first message of its topic. Throws `InputError` with every fault of the
- * source: unknown fields and joints, values that are no numbers, lengths that differ.
+ * source: unknown fields and joints, values that are no numbers, lengths that differ. `shared`: several publishers send
+ * on the topic, each about joints of its own.
  */
-export function vectorReader(setting: SourceSetting, first: unknown): VectorReader {
+export function vectorReader(setting: SourceSetting, first: unknown, shared = false): VectorReader {
   const paths = pathsOf(setting, first);
   const where = `topic ${setting.topic}`;
-  if (setting.names !== undefined) return jointReader(setting, setting.names, paths, first, where);
+  if (setting.names !== undefined) return jointReader(setting, setting.names, paths, first, where, shared);
   const places = paths.flatMap((path) => placesOf(path, first));
   const [only] = places;
   const value = places.length === 1 && only ? valueAt(first, only.steps) : undefined;
-  if (only && typeof value === 'string') return textReader(setting, only, where);
-  if (only && (typeof value === 'boolean' || typeof value === 'bigint')) {
-    return scalarReader(setting, only, typeof value === 'boolean' ? 'bool' : 'int64', where);
+  if (only && typeof value === 'string') return textReader(setting, only, first, where);
+  const single = setting.scale === undefined && setting.offset === undefined;
+  if (only && single && (typeof value === 'boolean' || typeof value === 'bigint')) {
+    return scalarReader(setting, only, first, where);
   }
   const leaves = places.flatMap((place) => leavesOf(place, first));
-  return leafReader(setting, leaves, where);
+  return leafReader(setting, leaves, first, where);
 }
 
 /** The configured paths; without any, the one field of the message beside its header. */
@@ -53,35 +57,30 @@ function pathsOf({ field }: SourceSetting, first: unknown): readonly string[] {
   throw new InputError(`expected 'field', the message has several: ${fields.join(', ')}`);
 }
 
-function textReader(setting: SourceSetting, { steps, label }: Place, where: string): VectorReader {
+function textReader(setting: SourceSetting, place: Place, first: unknown, where: string): VectorReader {
+  const { label } = place;
   refuseNumbersOnly(setting, `field '${label}' is a text`);
+  const valueIn = placeReader(place, first, where);
   return {
     dtype: 'string',
     read(decoded) {
-      const value = valueAt(decoded, steps);
+      const value = valueIn(decoded);
       if (typeof value === 'string') return value;
       throw new InputError(`${where}: expected a text in field '${label}', found ${describe(value)}`);
     },
   };
 }
 
-/** A single boolean or 64-bit integer keeps its type, unless it is scaled. */
-function scalarReader(
-  setting: SourceSetting,
-  place: Place,
-  dtype: 'bool' | 'int64',
-  where: string,
-): VectorReader {
-  const { steps, label } = place;
-  if (setting.scale !== undefined || setting.offset !== undefined) {
-    return leafReader(setting, [{ ...place, length: undefined }], where);
-  }
-  const type = dtype === 'bool' ? 'boolean' : 'bigint';
+/** A single boolean or 64-bit integer keeps its type. */
+function scalarReader(setting: SourceSetting, place: Place, first: unknown, where: string): VectorReader {
+  const { label, steps } = place;
+  const type = typeof valueAt(first, steps);
+  const valueIn = placeReader(place, first, where);
   return {
-    dtype,
+    dtype: type === 'boolean' ? 'bool' : 'int64',
     ...labelled(setting, [label]),
     read(decoded) {
-      const value = valueAt(decoded, steps);
+      const value = valueIn(decoded);
       if (typeof value !== type) {
         throw new InputError(`${where}: expected a ${type} in field '${label}', found ${describe(value)}`);
       }
@@ -96,7 +95,13 @@ function scalarReader(
   };
 }
 
-function leafReader(setting: SourceSetting, leaves: readonly Leaf[], where: string): VectorReader {
+function leafReader(
+  setting: SourceSetting,
+  leaves: readonly Leaf[],
+  first: unknown,
+  where: string,
+): VectorReader {
+  const readers = leaves.map((leaf) => ({ ...leaf, valueIn: placeReader(leaf, first, where) }));
   const size = leaves.reduce((sum, leaf) => sum + (leaf.length ?? 1), 0);
   const { scale, offset } = linearOf(setting);
   return {
@@ -105,8 +110,8 @@ function leafReader(setting: SourceSetting, leaves: readonly Leaf[], where: stri
     read(decoded) {
       const out = new Float64Array(size);
       let at = 0;
-      for (const { steps, label, length } of leaves) {
-        const value = valueAt(decoded, steps);
+      for (const { valueIn, label, length } of readers) {
+        const value = valueIn(decoded);
         if (length === undefined) {
           out[at++] = finite(value, scale, offset, where, label);
           continue;
@@ -125,11 +130,17 @@ function jointReader(
   paths: readonly string[],
   first: unknown,
   where: string,
+  shared: boolean,
 ): VectorReader {
   const listed = namesOf(first);
   if (!listed) {
     throw new InputError(
       `'names' needs a list of joint names in the message (name, joint_names)${hint('name', isRecord(first) ? Object.keys(first) : [])}`,
+    );
+  }
+  if (names === 'all' && shared) {
+    throw new InputError(
+      `messages name different joints, so that 'names: all' says nothing: list those wanted (the first message has ${listed.names.join(', ')})`,
     );
   }
   const wanted = names === 'all' ? listed.names : names;
@@ -139,7 +150,7 @@ function jointReader(
   if (faults.length > 0) throw new InputError(faults.join('; '));
   const arrays = paths.map((path) => jointArray(path, first, listed));
   const { scale, offset } = linearOf(setting);
-  const order = new JointOrder(where, listed.field, wanted);
+  const order = new JointOrder(where, listed.field, wanted, shared);
   const size = wanted.length * arrays.length;
   const labels =
     paths.length === 1 ? wanted : paths.flatMap((path) => wanted.map((name) => `${path}.${name}`));
@@ -150,6 +161,7 @@ function jointReader(
     named: true,
     read(decoded) {
       const positions = order.of(decoded);
+      if (!positions) return undefined;
       const out = new Float64Array(size);
       let at = 0;
       for (const { steps, label } of arrays) {

@@ -5,7 +5,14 @@ import test, { type ExecutionContext } from 'ava';
 import { parseDatasetConfig } from '../../src/conversion/config.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { bench, temporaryFolder } from '../helpers/conversion.ts';
-import { demonstration, type DemonstrationOptions, START } from '../helpers/demonstration.ts';
+import {
+  demonstration,
+  demonstrationChannels,
+  type DemonstrationOptions,
+  numberedJpeg,
+  START,
+} from '../helpers/demonstration.ts';
+import { mcapOf } from '../helpers/recordings.ts';
 
 const config = {
   fps: 30,
@@ -157,6 +164,22 @@ test(
     ),
   /cam_high.*no bytes/,
 );
+test('a camera that changes its size fails the episode, with its topic', async (t) => {
+  const data = await numberedJpeg(57, { width: 48, height: 32 });
+  const change: DemonstrationOptions['change'] = (channels) =>
+    channels.map((channel) => {
+      if (channel.topic !== CAMERA) return channel;
+      const value = { ...(channel.messages[57]?.value as object), data };
+      const messages = channel.messages.map((message, i) => (i === 57 ? { ...message, value } : message));
+      return { ...channel, messages };
+    });
+  await refused(
+    t,
+    await fileOf(t, await demonstration({ seconds: 2, change })),
+    config,
+    /message of \/cam_high\S* at .*: topic \/cam_high\S*: expected pictures of jpeg 96×64 like those before, found jpeg 48×32/,
+  );
+});
 test(
   'stamps that run backwards by seconds',
   damaged,
@@ -193,6 +216,40 @@ test(
     ),
   /\/joint_states.*NaN/,
 );
+
+test('messages cut short are left out where that is tolerated, also the first one, which the plan would go by', async (t) => {
+  const joints = (await demonstrationChannels({ seconds: 2 })).map((channel) =>
+    channel.topic === '/joint_states'
+      ? {
+          ...channel,
+          messages: channel.messages.map(({ log, value }, i) => {
+            if (i === 0) return { log, value: { ...(value as object), name: [], position: [] } };
+            // An encapsulation header, and nothing of the stamp.
+            return { log, value: i % 50 === 1 ? Uint8Array.of(0, 1, 0, 0) : value };
+          }),
+        }
+      : channel,
+  );
+  const source = await fileOf(t, await mcapOf({ channels: joints }));
+  await refused(t, source, config, /joint_states/);
+  await refused(
+    t,
+    source,
+    { ...config, tolerate: { undecodable: 0.02 } },
+    /: 5 of 200 messages of \/joint_states do not decode, more than tolerate\.undecodable \(0\.02\)/,
+  );
+  const { convert } = await bench(t);
+  const { manifest } = await convert(source, { ...config, tolerate: { undecodable: 0.03 } });
+  t.deepEqual(manifest.features.find(({ key }) => key === 'observation.state')?.names, [
+    'shoulder',
+    'elbow',
+    'wrist',
+    'gripper',
+  ]);
+  const state = manifest.alignment.sources.find(({ topic }) => topic === '/joint_states');
+  t.like(state, { samples: 200, undecodable: 5, late: 0 });
+  t.is(manifest.alignment.rows + manifest.alignment.droppedRows, 60);
+});
 
 function stampAt(sample: number) {
   const time = START + BigInt(sample) * 10_000_000n;

@@ -1,9 +1,10 @@
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { verifyDataset } from '../../src/dataset/verify.ts';
+import { codedPictures, withoutB as noB } from '../helpers/coded-pictures.ts';
 import { bench, temporaryFolder } from '../helpers/conversion.ts';
 import { demonstration, headerOf, numberedPixels, numberIn, START } from '../helpers/demonstration.ts';
 import type { BuiltChannel } from '../helpers/recordings.ts';
@@ -11,37 +12,14 @@ import type { BuiltChannel } from '../helpers/recordings.ts';
 const run = promisify(execFile);
 const size = { width: 160, height: 96 };
 
-/** Coded pictures of numbered frames, split at access unit delimiters. */
-function coded(codec: 'h264' | 'h265', frames: number, options: readonly string[]): Buffer[] {
-  const pixels = Buffer.concat(Array.from({ length: frames }, (_, frame) => numberedPixels(frame, size)));
-  const { status, stdout, stderr } = spawnSync(
-    'ffmpeg',
-    ['-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', `${size.width}x${size.height}`, '-i', '-']
-      .concat('-c:v', codec === 'h264' ? 'libx264' : 'libx265', '-pix_fmt', 'yuv420p', ...options)
-      .concat('-bsf:v', `${codec === 'h264' ? 'h264' : 'hevc'}_metadata=aud=insert`)
-      .concat('-f', codec === 'h264' ? 'h264' : 'hevc', '-'),
-    { input: pixels, maxBuffer: 1 << 26 },
+/** Coded pictures of numbered frames. */
+function coded(codec: 'h264' | 'h265', frames: number, options?: readonly string[], from = 0): Buffer[] {
+  const pixels = Buffer.concat(
+    Array.from({ length: frames }, (_, frame) => numberedPixels(from + frame, size)),
   );
-  if (status !== 0) throw new Error(stderr.toString());
-  const delimiter = Buffer.from(codec === 'h264' ? [0, 0, 0, 1, 9] : [0, 0, 0, 1, 0x46]);
-  const units: Buffer[] = [];
-  for (let at = stdout.indexOf(delimiter); at >= 0;) {
-    const next = stdout.indexOf(delimiter, at + 4);
-    units.push(stdout.subarray(at, next < 0 ? undefined : next));
-    at = next;
-  }
-  return units;
+  const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', `${size.width}x${size.height}`];
+  return codedPictures(codec, pixels, input, options);
 }
-
-const noB = {
-  h264: ['-preset', 'veryfast', '-g', '10', '-bf', '0', '-sc_threshold', '0'],
-  h265: [
-    '-preset',
-    'ultrafast',
-    '-x265-params',
-    'log-level=error:keyint=10:min-keyint=10:scenecut=0:bframes=0',
-  ],
-} as const;
 
 /** A recording whose camera sends coded pictures at 30 Hz, from picture `first` on. */
 async function recordingOf(
@@ -193,6 +171,20 @@ for (const codec of ['h264', 'h265'] as const) {
   });
 }
 
+test('after a message that holds no picture, nothing is shown up to the next key frame', async (t) => {
+  const { convert, output } = await bench(t);
+  const units = coded('h265', 40, noB.h265).with(14, Buffer.from('no start code'));
+  const source = await recordingOf(await temporaryFolder(t), 'h265', units);
+  const { manifest } = await convert(source, { ...config(30), tolerate: { undecodable: 0.2 } });
+  const video = manifest.files.find(({ type }) => type === 'video');
+  t.deepEqual(
+    await numbersIn(join(output, video?.path ?? '')),
+    Array.from({ length: 40 }, (_, i) => (i >= 14 && i < 20 ? 13 : i)),
+  );
+  const camera = manifest.alignment.sources.find(({ topic }) => topic === '/cam/video');
+  t.like(camera, { samples: 40, undecodable: 6, used: 34, held: 6 });
+});
+
 const copying = (codec: 'h264' | 'h265', changes: object = {}) => ({
   ...config(30),
   video: { codec: codec === 'h264' ? 'h264' : 'hevc', copy: 'auto' },
@@ -278,6 +270,50 @@ test('a stream is copied into a v2.1 dataset too', async (t) => {
     await numbersIn(video),
     Array.from({ length: manifest.alignment.rows }, (_, i) => i),
   );
+});
+
+test('copied streams of several episodes and recordings become one packed video, whatever encoders made them', async (t) => {
+  const { convert, finalize, context, output } = await bench(t);
+  const folder = await temporaryFolder(t);
+  const asked = copying('h264', {
+    clock: 'log',
+    videos: { pack: true },
+    episodes: { split: { marks: '{name}.json' } },
+  });
+  const marked = async (source: string, ...starts: number[]) => {
+    const marks = [{ start: 0, end: 0.98 }, ...starts.map((start) => ({ start, end: 5 }))];
+    await writeFile(source.replace(/mcap$/, 'json'), JSON.stringify(marks));
+    return source;
+  };
+  const baseline = ['-preset', 'ultrafast', '-profile:v', 'baseline', '-g', '12', '-bf', '0', '-refs', '1'];
+  const one = await recordingOf(folder, 'h264', coded('h264', 60, noB.h264));
+  const two = await recordingOf(folder, 'h264', coded('h264', 60, baseline, 100), 0, [], 0, 'two');
+  // The first recording leaves out ten pictures, up to a key frame; the second is cut between key frames.
+  for (const [slot, source] of [await marked(one, 1.32), await marked(two, 0.99)].entries()) {
+    const { manifest } = await convert(source, asked, `take-${slot}`, slot);
+    t.deepEqual(manifest.copies, { 'observation.images.cam': { copied: true } });
+    t.deepEqual(
+      manifest.episodes.map(({ frames }) => frames),
+      slot === 0 ? [30, 19] : [30, 29],
+    );
+  }
+  await finalize(asked, ['take-0', 'take-1']);
+  t.deepEqual(
+    (await verifyDataset(context.output)).filter(({ ok }) => !ok),
+    [],
+  );
+  const range = (from: number, length: number) => Array.from({ length }, (_, i) => from + i);
+  t.deepEqual(await numbersIn(join(output, 'videos/observation.images.cam/chunk-000/file-000.mp4')), [
+    ...range(0, 30),
+    ...range(40, 19),
+    ...range(100, 59),
+  ]);
+
+  const { manifest } = await convert(await marked(one, 1.2), asked, 'between', 2);
+  t.like(manifest.copies?.['observation.images.cam'], {
+    copied: false,
+    reason: 'row 30 does not follow the picture before it',
+  });
 });
 
 test('a stream that cannot be copied is encoded, and the manifest says why', async (t) => {

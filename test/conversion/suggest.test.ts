@@ -50,6 +50,7 @@ async function factsOf(recording: Recording): Promise<TopicFacts[]> {
       last: since(messages.at(-1)),
       largestGap: gaps.length > 0 ? Math.max(...gaps) : null,
       stampFaults: 0,
+      stampLag: null,
     };
   });
 }
@@ -156,6 +157,7 @@ function facts(
     last: 10,
     largestGap: 0.04,
     stampFaults: 0,
+    stampLag: null,
     ...more,
   };
 }
@@ -232,6 +234,50 @@ test('several joint topics are concatenated, awkward names survive YAML, and a t
   });
   t.regex(text, /# {3}\/imu: 4 values in orientation\n/);
   t.notRegex(text, /scan|\/tf/);
+});
+
+test('motors in an array give their positions, and what is about the message itself is no value', (t) => {
+  const motor = (q: number) => ({ mode: 1, q, dq: 2 * q, temperature: [30, 31], reserve: [0, 0, 0, 0] });
+  const motors = Array.from({ length: 35 }, (_, i) => motor(i));
+  const array = { layout: { dim: [], data_offset: 0 }, data: [1, 2, 3] };
+  const suggested = (...topics: TopicFacts[]) =>
+    parseDatasetConfig(suggestConfig(recordingOf(...topics))).features;
+  t.deepEqual(
+    suggested(
+      facts('/lowstate', 'unitree_hg/msg/LowState', {
+        tick: 7,
+        imu: { rpy: [0, 0, 0] },
+        motor_state: motors,
+      }),
+      facts('/lowcmd', 'unitree_hg/msg/LowCmd', { motor_cmd: motors, crc: 99 }),
+    ),
+    {
+      'observation.state': { topic: '/lowstate', field: 'motor_state[0:35].q' },
+      action: { topic: '/lowcmd', field: 'motor_cmd[0:35].q' },
+    },
+  );
+  t.deepEqual(
+    suggested(
+      facts('/arm/state', 'std_msgs/Float64MultiArray', array),
+      facts('/arm/command', 'lab/Command', { seq: 5, timestamp: 1.7e9, target: [1, 2] }),
+    ),
+    {
+      'observation.state': { topic: '/arm/state', field: 'data' },
+      action: { topic: '/arm/command', field: 'target' },
+    },
+  );
+});
+
+test('stamps of clocks that do not agree mean log time', (t) => {
+  const state = facts('/joint_states', 'sensor_msgs/JointState', joints, { stampLag: { median: 0.002 } });
+  const camera = (median: number) => facts('/cam', 'sensor_msgs/Image', {}, { stampLag: { median } }, colour);
+  t.is(parseDatasetConfig(suggestConfig(recordingOf(state, camera(0.12)))).clock, 'header');
+  const text = suggestConfig(recordingOf(state, camera(-3599.9)));
+  t.is(parseDatasetConfig(text).clock, 'log');
+  t.regex(
+    text,
+    /clock: log # the stamps of \/cam and \/joint_states are of clocks that differ by about 3599\.90 s/,
+  );
 });
 
 test('a slow topic gets the patience it needs, and a topic on a part of the recording is left out', (t) => {

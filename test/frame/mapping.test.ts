@@ -69,7 +69,7 @@ function resolve(features: FrameConfig['features'], more: Partial<FrameConfig> =
 function read(mapping: Mapping, decoded: unknown, index = 0): number[] {
   const source = mapping.sources[index];
   if (source?.kind !== 'vector') throw new Error('no vector');
-  return [...source.read(decoded)];
+  return [...(source.read(decoded) ?? [])];
 }
 
 test('joints are picked and put in the configured order by name, in every message', (t) => {
@@ -192,6 +192,36 @@ test('several sources make one vector, with the topic in the name where names wo
     },
   });
   t.deepEqual(twice.features[0]?.names, ['grip.data', 'flag.data']);
+});
+
+test('what a message names keeps its place by name, although the config counts', (t) => {
+  const motor = (name: string, position: number) => ({ name, position, ok: position > 1 });
+  const motors = { motors: [motor('a', 1), motor('b', 2)] };
+  const state = { name: ['x', 'y'], position: Float64Array.of(10, 20), gains: [5] };
+  const read = (setting: object, first: object, then: object) =>
+    vectorReader({ topic: '/m', ...setting }, first).read(then);
+  const swapped = { motors: [motor('b', 4), motor('a', 3)] };
+  t.deepEqual(read({ field: 'motors[0:2].position' }, motors, swapped), Float64Array.of(3, 4));
+  t.deepEqual(read({ field: 'motors[1].ok' }, motors, swapped), Float64Array.of(1));
+  t.is(read({ field: 'motors[0].name' }, motors, swapped), 'b', 'a name itself is read where it stands');
+  t.throws(() => read({ field: 'motors[1].position' }, motors, { motors: [motor('a', 3), motor('c', 4)] }), {
+    instanceOf: InputError,
+    message:
+      "topic /m: expected one element with name 'b' for field 'motors[1].position', as in the first message",
+  });
+
+  const other = { name: ['y', 'x'], position: [21, 11], gains: [5] };
+  t.deepEqual(read({ field: 'position' }, state, other), Float64Array.of(11, 21));
+  t.deepEqual(read({ field: 'position[1:2]', scale: 2 }, state, other), Float64Array.of(42));
+  t.deepEqual(read({ field: ['gains', 'position'] }, state, other), Float64Array.of(5, 11, 21));
+  t.deepEqual(
+    read({ field: 'position' }, state, { ...other, name: [] }),
+    Float64Array.of(21, 11),
+    'an empty list says nothing',
+  );
+  t.throws(() => read({ field: 'position' }, state, { name: ['x', 'z'], position: [1, 2] }), {
+    message: "topic /m: joint 'y' is not in the message; nearest: x, z",
+  });
 });
 
 test('single booleans, texts and 64-bit integers keep their type', (t) => {

@@ -46,6 +46,7 @@ test('the scan knows start, end, rows, lags and backward steps of every source',
   t.deepEqual(extent.sources[0], {
     count: 4,
     late: 0,
+    apart: 0,
     first: at(0),
     last: at(2),
     minLag: 0n,
@@ -115,9 +116,14 @@ test('late and unstamped samples are counted, and fail unless a share of them is
 
   const zero = new TimelineScan(vectorMapping([{}, {}]), frameConfig());
   zero.add(0, 0n, epoch);
-  zero.addUnstamped(0);
+  zero.add(0, 0n, epoch);
   t.throws(() => zero.result(), {
     message: /all 2 time stamps are missing or zero\n- s1 \(topic \/s1, clock header\) has no messages/,
+  });
+  const damaged = new TimelineScan(vectorMapping([{}]), frameConfig());
+  damaged.addApart(0);
+  t.throws(() => damaged.result(), {
+    message: /s0 \(topic \/s0, clock header\): none of 1 messages decodes/,
   });
 });
 
@@ -208,21 +214,26 @@ test('messages that do not decode or carry no stamp are in the report, and do no
   const config = frameConfig({ fps: 10 });
   const scan = new TimelineScan(mapping, config);
   for (let i = 0; i < 5; i++) scan.add(0, at(i / 10), at(i / 10));
-  scan.addUnstamped(0);
+  scan.add(0, 0n, at(0.5));
+  scan.addApart(0);
+  scan.addApart(0);
   const aligner = new FrameAligner(mapping, scan.result(), config);
   for (let i = 0; i < 5; i++) {
     if (i === 2) aligner.undecodable(0, at(i / 10));
     else aligner.push(0, { time: at(i / 10), logTime: at(i / 10), value: Float64Array.of(i), bytes: 8 });
   }
-  aligner.unstamped(0);
+  aligner.push(0, { time: 0n, logTime: at(0.5), value: Float64Array.of(5), bytes: 8 });
+  aligner.undecodable(0);
+  aligner.foreign(0);
   // All that was scanned has come, so the last row is certain before the end.
   const rows = [...aligner.ready()];
   t.is(rows.length, 5);
   t.deepEqual(rows[2]?.values.get('s0'), Float64Array.of(1));
   t.deepEqual([...aligner.finish()], []);
   t.like(aligner.report().sources[0], {
-    samples: 6,
-    undecodable: 1,
+    samples: 7,
+    undecodable: 2,
+    foreign: 1,
     late: 1,
     used: 4,
     exact: 4,
