@@ -143,6 +143,10 @@ async function tryReader({ name, formats, without = [], tools = false }, work) {
       run(pythonOf(name), [script, join(work, dataset, 'dataset'), expected], { env: OFFLINE }),
     );
     record(`${name} ${dataset}`, checkLines(output));
+    if (tools)
+      record(`${name} ${dataset}`, [
+        await command('doctor', name, ['lerobot-doctor', join(work, dataset, 'dataset')]),
+      ]);
   }
   if (tools) record(name, await tryTools(name, work));
   return checks;
@@ -178,9 +182,8 @@ function checkLines({ text, error }) {
   return checks;
 }
 
-/** Training, editing and checking with lerobot's own commands. */
+/** Training, editing and converting with lerobot's own commands. */
 async function tryTools(name, work) {
-  const bin = join(ENVIRONMENTS, name, 'bin');
   const root = join(work, 'h264', 'dataset');
   const made = join(ENVIRONMENTS, 'made');
   await rm(made, { recursive: true, force: true });
@@ -210,7 +213,6 @@ async function tryTools(name, work) {
       ...words("--operation.type merge --operation.repo_ids ['local/x','local/y'] --operation.roots"),
       `['${root}','${root}']`,
     ],
-    doctor: ['lerobot-doctor', root],
   };
   const old = join(made, 'converted');
   await cp(join(work, 'v21', 'dataset'), old, {
@@ -222,11 +224,15 @@ async function tryTools(name, work) {
     `--root=${old}`,
   ];
   const checks = [];
-  for (const [id, [program, ...args]] of Object.entries(commands)) {
-    const { error } = await allow(run(join(bin, program), args, { env: OFFLINE }));
-    checks.push({ id, ok: !error, message: error ? error.message.slice(-600) : 'as expected' });
-  }
+  for (const [id, line] of Object.entries(commands)) checks.push(await command(id, name, line));
   return checks;
+}
+
+/** One of the programs that come with a reader; its exit status decides. */
+async function command(id, name, [program, ...args]) {
+  const path = join(ENVIRONMENTS, name, 'bin', program);
+  const { error } = await allow(run(path, args, { env: OFFLINE }));
+  return { id, ok: !error, message: error ? error.message.slice(-600) : 'as expected' };
 }
 
 const words = (text) => text.split(' ');
