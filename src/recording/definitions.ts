@@ -3,6 +3,7 @@ import { parseRos2idl } from '@foxglove/ros2idl-parser';
 import { parse } from '@foxglove/rosmsg';
 import { InputError, toError } from '../errors.ts';
 import { printable } from './compression.ts';
+import { parseRos2 } from './lenient-names.ts';
 import type { Channel } from './types.ts';
 
 /** How the bytes of ROS messages are laid out. */
@@ -32,7 +33,11 @@ export function rosTypeOf(channel: Channel): RosType | undefined {
   let definitions: MessageDefinition[];
   try {
     definitions =
-      encoding === 'ros2idl' ? parseRos2idl(text.replaceAll(IDL_HEAD, '')) : parse(text, { ros2: !ros1 });
+      encoding === 'ros2idl'
+        ? parseRos2idl(text.replaceAll(IDL_HEAD, ''))
+        : ros1
+          ? parse(text)
+          : parseRos2(text);
   } catch (thrown) {
     throw new InputError(
       `topic ${printable(channel.topic)}: the definition of ${printable(name)} cannot be parsed (${firstLine(thrown)})`,

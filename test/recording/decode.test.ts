@@ -43,6 +43,37 @@ test('a ROS 2 JointState decodes to names and numbers, and its stamp is read in 
   t.is(createStampReader(channel)?.(data), STAMP);
 });
 
+test('names that ROS 2 does not allow are kept, as converters from ROS 1 keep them', (t) => {
+  const text = [
+    'uint8 idle=0',
+    'uint8 MODE_MOVE = 1 # moving',
+    'float64[2] O_T_EE # pose',
+    'string<=5 Label',
+    'float32 ok',
+    'pkg/In[] In_s',
+    'int8 last_ -3',
+    `${'='.repeat(80)}\nMSG: pkg/In\nint16 V`,
+  ].join('\n');
+  const data = Buffer.alloc(4 + 16 + 8 + 4 + 4 + 4 + 1);
+  data[1] = 1;
+  data.writeDoubleLE(0.5, 4);
+  data.writeDoubleLE(-2, 12);
+  data.writeUInt32LE(3, 20);
+  data.write('ab', 24);
+  data.writeFloatLE(1.5, 28);
+  data.writeUInt32LE(2, 32);
+  data.writeInt16LE(7, 36);
+  data.writeInt16LE(-7, 38);
+  data.writeInt8(-4, 40);
+  t.deepEqual(createDecoder(channelOf('cdr', 'pkg/msg/State', 'ros2msg', text))(data), {
+    O_T_EE: Float64Array.of(0.5, -2),
+    Label: 'ab',
+    ok: 1.5,
+    In_s: [{ V: 7 }, { V: -7 }],
+    last_: -4,
+  });
+});
+
 test('a ROS 1 JointState decodes, also where the channel calls it cdr', (t) => {
   const text = definitionOf('sensor_msgs/JointState', 1);
   const data = rosEncoder(text, 1)({ ...joints, header: { ...joints.header, seq: 7 } });
