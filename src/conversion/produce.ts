@@ -181,6 +181,10 @@ function manifestOf(
         what: `pictures of ${camera} that did not decode, shown as the picture before them`,
         count,
       })),
+      ...Object.entries(written.rounded).map(([feature, count]) => ({
+        what: `integers of ${feature} beyond 2^24, rounded to what its 32-bit floats can hold`,
+        count,
+      })),
     ],
   };
 }

@@ -2,8 +2,15 @@ import { InputError } from '../errors.ts';
 import type { Feature, FeatureValue } from '../frame/types.ts';
 import { valueLength } from './columns.ts';
 
-/** A value as its column holds it, and the same as numbers for statistics (empty for texts). */
-export type Cell = { readonly stored: unknown; readonly numbers: ArrayLike<number> };
+/**
+ * A value as its column holds it, and the same as numbers for statistics (empty for texts). `rounded`: integers that
+ * 32-bit floats cannot hold and round.
+ */
+export type Cell = {
+  readonly stored: unknown;
+  readonly numbers: ArrayLike<number>;
+  readonly rounded: number;
+};
 
 const NO_NUMBERS: readonly number[] = [];
 
@@ -16,7 +23,7 @@ export function featureCell(feature: Feature, value: FeatureValue | undefined, w
   if (dtype === 'string') {
     if (typeof value !== 'string')
       throw new InputError(`${key}: expected a text ${where()}, found ${kind(value)}`);
-    return { stored: value, numbers: NO_NUMBERS };
+    return { stored: value, numbers: NO_NUMBERS, rounded: 0 };
   }
   if (!(value instanceof Float64Array)) {
     throw new InputError(`${key}: expected numbers ${where()}, found ${kind(value)}`);
@@ -35,10 +42,20 @@ export function featureCell(feature: Feature, value: FeatureValue | undefined, w
   }
   if (dtype === 'bool') {
     const truths = Float64Array.from(numbers, (number) => (number === 0 ? 0 : 1));
-    return { stored: nest(Array.from(truths, Boolean), feature.shape), numbers: truths };
+    return { stored: nest(Array.from(truths, Boolean), feature.shape), numbers: truths, rounded: 0 };
   }
   const elements = dtype === 'int64' ? Array.from(numbers, (number) => BigInt(number)) : Array.from(numbers);
-  return { stored: nest(elements, feature.shape), numbers };
+  return { stored: nest(elements, feature.shape), numbers, rounded: roundedIn(value, numbers) };
+}
+
+/** Counts and codes lose digits in 32-bit floats where they grow beyond 2^24; measured values have no such digits. */
+function roundedIn(value: Float64Array, numbers: ArrayLike<number>): number {
+  let rounded = 0;
+  for (let i = 0; i < value.length; i++) {
+    const number = value[i] ?? 0;
+    if (number !== numbers[i] && Number.isInteger(number)) rounded++;
+  }
+  return rounded;
 }
 
 const EXPECTED: Readonly<Record<string, string>> = {

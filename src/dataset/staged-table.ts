@@ -30,6 +30,7 @@ export class StagedTable {
   readonly #file: ParquetFile;
   readonly #groupRows: number;
   readonly #episodes: StagedEpisode[] = [];
+  readonly #rounded = new Map<string, number>();
   #open: StagedEpisode | undefined;
   #rows = 0;
   #buffered = 0;
@@ -65,6 +66,11 @@ export class StagedTable {
     return this.#rows;
   }
 
+  /** By feature, integers that its column rounds. */
+  get rounded(): ReadonlyMap<string, number> {
+    return this.#rounded;
+  }
+
   /** Appends one row of the open episode; `task` is the number of its task within the recording. */
   async addRow(frame: AlignedFrame, task: number, pictures: ReadonlyMap<string, Uint8Array>): Promise<void> {
     this.#open ??= {
@@ -98,6 +104,7 @@ export class StagedTable {
       const value = number === undefined ? frame.values.get(key) : Float64Array.of(number);
       const cell = featureCell(feature, value, where);
       column.push(cell.stored);
+      if (cell.rounded > 0) this.#rounded.set(key, (this.#rounded.get(key) ?? 0) + cell.rounded);
       episode.moments.get(key)?.add(cell.numbers);
     }
     episode.frames += 1;

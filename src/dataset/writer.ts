@@ -175,6 +175,7 @@ export class DatasetWriter {
       videoInfo: Object.fromEntries(videos.map(({ key, info }) => [key, info])),
       encoder: program === undefined ? null : `${program} ${this.#encoders()}`,
       repeated: Object.fromEntries(repeated) as Record<string, number>,
+      rounded: Object.fromEntries(this.#table.rounded),
     };
   }
 

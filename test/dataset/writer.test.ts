@@ -6,7 +6,7 @@ import test from 'ava';
 import { openLocalFile } from '../../src/dataset/local-file.ts';
 import { readMp4 } from '../../src/dataset/mp4.ts';
 import { openParquet } from '../../src/dataset/parquet.ts';
-import { buildDataset, numberedJpeg, tempFolder, writeRecording } from './build.ts';
+import { buildDataset, FEATURES, numberedJpeg, tempFolder, writeRecording } from './build.ts';
 
 const run = promisify(execFile);
 
@@ -132,4 +132,24 @@ test('a damaged picture shows the one before it, at the end as well, and is coun
   const expected = Array.from({ length: 20 }, (_, k) => (k === 7 || k === 19 ? k - 1 : k));
   t.deepEqual(await marks(path, 64, 48), expected);
   t.deepEqual(written.repeated, { 'observation.images.wrist': 2 });
+});
+
+test('integers that 32-bit floats round are counted; measured values have no digits to lose', async (t) => {
+  const [state] = FEATURES;
+  if (!state) throw new Error('no features');
+  const written = await writeRecording(
+    await tempFolder(t),
+    0,
+    { lengths: [4], tasks: ['x'] },
+    {
+      features: [state],
+      frame: async (_, k) => ({
+        episode: 0,
+        index: k,
+        time: BigInt(k),
+        values: new Map([[state.key, Float64Array.of(2 ** 24 + k, 47.123456789)]]),
+      }),
+    },
+  );
+  t.deepEqual(written.rounded, { 'observation.state': 2 });
 });
