@@ -1,4 +1,5 @@
 import { InputError } from '../errors.ts';
+import { beginsAtZero } from '../frame/arrival.ts';
 import { createDecoder } from '../recording/decode.ts';
 import { isPictureSchema, toPicture } from '../recording/image.ts';
 import { createStampReader } from '../recording/stamp.ts';
@@ -33,6 +34,9 @@ export type TopicInspection = {
 /** Lags are sampled into a bounded reservoir: every 2^k-th message, k growing. */
 const MAX_LAGS = 4096;
 
+/** By how much stamps may run backwards by default and still be put in order, ns: `reorder` of the config. */
+const REORDERED = 1_000_000_000n;
+
 /** Messages of a joint topic that are looked at for those of other publishers. */
 const LOOKED_AT = 100;
 
@@ -50,7 +54,13 @@ export class TopicScan {
   #minLag: bigint | undefined;
   #maxLag: bigint | undefined;
   #previousStamp: bigint | undefined;
+  #firstStamp = 0n;
+  #newestStamp: bigint | undefined;
   #stampFaults = 0;
+  /** Stamps of zero before the first other one; a clock that begins at zero has set them. */
+  #leadingZeros = 0;
+  /** Stamps that no reordering puts right. */
+  #unusableStamps = 0;
   #decode: Decoder | undefined;
   #firstMessage: unknown;
   #others = new OtherNames(undefined);
@@ -78,8 +88,7 @@ export class TopicScan {
     }
     this.#last = message.logTime;
     this.#count++;
-    const { stamp, ok } = this.#stampOf(message);
-    if (!ok) this.#stampFaults++;
+    const stamp = this.#stampOf(message);
     if (stamp !== undefined) this.#addLag(message.logTime - stamp);
   }
 
@@ -96,7 +105,7 @@ export class TopicScan {
       last: some ? seconds(this.#last - start) : null,
       largestGap: this.#count > 1 ? seconds(this.#largestGap) : null,
       stampLag: this.#lagResult(),
-      stampFaults: this.#stampFaults,
+      stampFaults: this.#stampFaults + this.#leadingZeros,
       picture: this.#describePicture(),
       fields: this.#fields,
       refused: this.#refused,
@@ -111,7 +120,8 @@ export class TopicScan {
   /** What a config can be suggested from; undefined when the topic cannot be converted or has no message. */
   facts(start: bigint): TopicFacts | undefined {
     if (this.#refused !== null || this.#count === 0) return undefined;
-    const { messages, hz, first, last, largestGap, stampFaults, stampLag } = this.result(start);
+    const { messages, hz, first, last, largestGap, stampLag } = this.result(start);
+    const stampFaults = this.#unusableStamps + this.#leadingZeros;
     const probe = {
       topic: this.topic,
       schemaName: this.#channel.schema.name,
@@ -120,7 +130,10 @@ export class TopicScan {
       ...(this.#others.found.length > 0 && { others: this.#others.found }),
       ...(this.#picture ? { picture: describePicture(this.#picture) } : {}),
     };
-    return { probe, messages, hz, first, last, largestGap, stampFaults, stampLag };
+    const stamped = this.#newestStamp !== undefined && this.#newestStamp > this.#firstStamp;
+    const span = stamped ? seconds((this.#newestStamp ?? 0n) - this.#firstStamp) : 0;
+    const stampHz = span > 0 ? (this.#count - 1) / span : null;
+    return { probe, messages, hz, first, last, largestGap, stampFaults, stampLag, stampHz };
   }
 
   #look(message: Message): void {
@@ -145,12 +158,27 @@ export class TopicScan {
     return { format: this.#picture.format === 'raw' ? this.#picture.pixelFormat : format, width, height };
   }
 
-  #stampOf(message: Message): { stamp: bigint | undefined; ok: boolean } {
-    if (!this.#stamp) return { stamp: undefined, ok: true };
+  #stampOf(message: Message): bigint | undefined {
+    if (!this.#stamp) return undefined;
     const stamp = this.#attempt(() => this.#stamp?.(message.data));
-    const ok = stamp !== undefined && (this.#previousStamp === undefined || stamp >= this.#previousStamp);
-    if (stamp !== undefined) this.#previousStamp = stamp;
-    return { stamp, ok };
+    const previous = this.#previousStamp;
+    if (stamp === undefined) {
+      if (previous === undefined) this.#leadingZeros++;
+      else this.#stampFaults++;
+      if (previous !== undefined) this.#unusableStamps++;
+      return undefined;
+    }
+    if (previous === undefined) {
+      const fromZero = this.#leadingZeros > 0 && beginsAtZero(stamp);
+      this.#firstStamp = fromZero ? 0n : stamp;
+      if (fromZero) this.#leadingZeros = 0;
+    }
+    if (stamp < this.#firstStamp) this.#firstStamp = stamp;
+    if (previous !== undefined && stamp < previous) this.#stampFaults++;
+    if (this.#newestStamp !== undefined && stamp < this.#newestStamp - REORDERED) this.#unusableStamps++;
+    if (this.#newestStamp === undefined || stamp > this.#newestStamp) this.#newestStamp = stamp;
+    this.#previousStamp = stamp;
+    return stamp;
   }
 
   #addLag(lag: bigint): void {

@@ -13,10 +13,12 @@ export type TopicFacts = {
   readonly first: number | null;
   readonly last: number | null;
   readonly largestGap: number | null;
-  /** Header stamps that are zero or run backwards. */
+  /** Header stamps that are zero, or run backwards by more than is put in order. */
   readonly stampFaults: number;
-  /** Log time minus header stamp, seconds; null without stamps. */
-  readonly stampLag: { readonly median: number } | null;
+  /** Least log time minus header stamp, seconds: what lies between two clocks and no delay of writing; null without stamps. */
+  readonly stampLag: { readonly min: number } | null;
+  /** Messages a second by their header stamps; null without. */
+  readonly stampHz: number | null;
 };
 
 /** A topic that can become (part of) a vector: which fields, and how many values. */
@@ -51,7 +53,8 @@ function vectorTopic(facts: TopicFacts): VectorTopic | undefined {
   const { topic, first } = probe;
   if (probe.picture || housekeeping.test(topic) || !isRecord(first)) return undefined;
   const command =
-    commandWords.test(topic.split('/').slice(-2).join('/')) || /Twist|AckermannDrive/.test(probe.schemaName);
+    commandWords.test(topic.split('/').slice(-2).join('/')) ||
+    /Twist|AckermannDrive|JointTrajectory$|JointJog/.test(probe.schemaName);
   const listed = namesOf(first);
   for (const field of ['position', 'positions', 'velocity', 'effort', 'points[0].positions']) {
     const names = listed?.names ?? [];
@@ -134,10 +137,28 @@ function sizeOf(value: unknown): number | undefined {
 const transport =
   /^(image|image_raw|image_rect|image_rect_raw|image_color|image_rect_color|raw|compressed|compressed_depth|compressedDepth|compressed_video|ffmpeg|theora|h264|rgb|color|video|camera)$/;
 
-/** A name for a camera from its topic: its last telling part, letters, digits and `_` only. */
-export function cameraName(topic: string, depth: boolean): string {
+/** Names for cameras from their topics: the last telling part, with the one before it where two would be the same. */
+export function cameraNames(cameras: readonly TopicFacts[]): string[] {
+  const names = (parts: number) =>
+    cameras.map(({ probe }) => cameraName(probe.topic, probe.picture?.depth === true, parts));
+  const [short, long] = [names(1), names(2)];
+  const chosen = short.map((name, i) =>
+    short.filter((other) => other === name).length > 1 ? (long[i] ?? name) : name,
+  );
+  const taken = new Set<string>();
+  return chosen.map((name) => {
+    let free = name;
+    for (let i = 2; taken.has(free); i++) free = `${name}_${i}`;
+    taken.add(free);
+    return free;
+  });
+}
+
+/** The last `count` telling parts of a topic; letters, digits and `_` only. */
+function cameraName(topic: string, depth: boolean, count: number): string {
   const parts = topic.split('/').filter((part) => part !== '');
-  const telling = parts.filter((part) => !transport.test(part)).at(-1) ?? parts[0] ?? 'camera';
+  const some = parts.filter((part) => !transport.test(part)).slice(-count);
+  const telling = some.length > 0 ? some.join('_') : (parts[0] ?? 'camera');
   const name = telling.replaceAll(/[^A-Za-z0-9_]+/g, '_').replaceAll(/^_+|_+$/g, '') || 'camera';
   return depth && !/depth/.test(name) ? `${name}_depth` : name;
 }

@@ -1,6 +1,6 @@
 import { isRecord } from '../frame/field-path.ts';
 import {
-  cameraName,
+  cameraNames,
   vectorTopics,
   withoutDuplicates,
   type TopicFacts,
@@ -28,7 +28,9 @@ export function suggestConfig(recording: RecordingFacts): string {
   const vectors = chooseVectors(usable.flatMap(vectorTopics));
   const used = [...cameras.taken, ...vectors.state, ...vectors.action];
   const clock = clockOf(used);
-  const fps = rateOf(cameras.taken, vectors);
+  const measured = (facts: TopicFacts) =>
+    clock.stamped ? { ...facts, hz: facts.stampHz ?? facts.hz } : facts;
+  const fps = rateOf(cameras.taken.map(measured), [...vectors.state, ...vectors.action].map(measured)[0]);
   const features = [
     ...cameraLines(cameras.taken, clock.stamped),
     ...vectorLines('observation.state', vectors.state),
@@ -45,7 +47,7 @@ export function suggestConfig(recording: RecordingFacts): string {
       : 'features: {} # nothing in this recording looks like a camera, a state or a command',
     ...features,
     ...leftOut(cameras.left, vectors.others, sparse),
-    ...alignLines(used),
+    ...alignLines(used.map(measured)),
     '# episodes: {split: {gap: 2.0}}   # or {topic: /episode, field: data}, {marks: "{name}.json"}',
     ...(vectors.state.length > 0 ? ['# trim: {feature: observation.state, threshold: 0.01, keep: 0.5}'] : []),
     '',
@@ -112,7 +114,7 @@ const oneClock = 0.25;
 /** Says which stamps come from clocks that do not agree: rows would then show what happened at different times. */
 function clocksApart(used: readonly TopicFacts[]): string | undefined {
   const lags = used
-    .flatMap(({ probe, stampLag }) => (stampLag ? [{ topic: probe.topic, lag: stampLag.median }] : []))
+    .flatMap(({ probe, stampLag }) => (stampLag ? [{ topic: probe.topic, lag: stampLag.min }] : []))
     .toSorted((a, b) => a.lag - b.lag);
   const [least, most] = [lags[0], lags.at(-1)];
   if (!least || !most || most.lag - least.lag <= oneClock) return undefined;
@@ -123,7 +125,10 @@ function clocksApart(used: readonly TopicFacts[]): string | undefined {
 const usualRates = [5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120];
 
 /** The slowest camera's rate, else the state's up to 60; measured rates are snapped to usual ones within 4 %. */
-function rateOf(cameras: readonly TopicFacts[], vectors: Vectors): { value: number; why: string } {
+function rateOf(
+  cameras: readonly TopicFacts[],
+  vector: TopicFacts | undefined,
+): { value: number; why: string } {
   const snapped = (hz: number) =>
     usualRates.find((rate) => Math.abs(rate - hz) <= rate * 0.04) ?? Math.max(1, Math.round(hz));
   const rates = cameras.flatMap(({ hz }) => (hz === null ? [] : [hz]));
@@ -134,30 +139,21 @@ function rateOf(cameras: readonly TopicFacts[], vectors: Vectors): { value: numb
       why: `the slowest camera has ${slowest.toFixed(2)} frames a second`,
     };
   }
-  const hz = vectors.state[0]?.hz ?? vectors.action[0]?.hz;
-  if (hz === null || hz === undefined)
-    return { value: 30, why: 'nothing in the recording suggests another rate' };
-  if (hz > 61)
-    return {
-      value: 30,
-      why: `${vectors.state[0]?.probe.topic ?? 'the state'} has ${hz.toFixed(1)} messages a second`,
-    };
+  const { hz, probe } = vector ?? { hz: null };
+  if (hz === null || !probe) return { value: 30, why: 'nothing in the recording suggests another rate' };
+  if (hz > 61) return { value: 30, why: `${probe.topic} has ${hz.toFixed(1)} messages a second` };
   return { value: snapped(hz), why: `the state has ${hz.toFixed(2)} messages a second` };
 }
 
 function cameraLines(cameras: readonly TopicFacts[], stamped: boolean): string[] {
-  const names = new Set<string>();
-  return cameras.flatMap(({ probe }) => {
+  const names = cameraNames(cameras);
+  return cameras.flatMap(({ probe }, i) => {
     const { picture, topic } = probe;
     if (!picture) return [];
-    const base = cameraName(topic, picture.depth);
-    let name = base;
-    for (let i = 2; names.has(name); i++) name = `${base}_${i}`;
-    names.add(name);
     const odd = !picture.depth && (picture.width % 2 === 1 || picture.height % 2 === 1);
     const even = (side: number) => Math.max(2, side - (side % 2));
     return [
-      `  observation.images.${name}: # ${picture.width}×${picture.height}`,
+      `  observation.images.${names[i]}: # ${picture.width}×${picture.height}`,
       `    topic: ${scalar(topic)}`,
       `    type: ${picture.depth ? 'depth' : 'video'}`,
       ...(odd

@@ -58,7 +58,7 @@ export class SampleQueue {
   constructor(source: Source, extent: SourceExtent, window: bigint, ledger: BufferLedger) {
     this.source = source;
     this.extent = extent;
-    this.order = new ArrivalOrder(source.clock, window);
+    this.order = new ArrivalOrder(source.clock, window, extent.count > 0 && extent.first === 0n);
     this.ledger = ledger;
   }
 

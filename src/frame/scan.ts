@@ -1,5 +1,5 @@
 import { InputError } from '../errors.ts';
-import { ArrivalOrder, nanoseconds, seconds } from './arrival.ts';
+import { ArrivalOrder, beginsAtZero, nanoseconds, seconds } from './arrival.ts';
 import { refusal } from './faults.ts';
 import { GridClock } from './row-clock.ts';
 import type { FrameConfig, Mapping, Source, SourceExtent, TimelineExtent } from './types.ts';
@@ -71,12 +71,40 @@ class SourceScan {
   private minLag = 0n;
   private maxLag = 0n;
   private backward = 0n;
+  /** Log times of the samples stamped zero that came first: whether these are times is not known yet. */
+  private readonly zeros: { count: number; first: bigint; last: bigint } = { count: 0, first: 0n, last: 0n };
+  private readonly clock: Source['clock'];
 
   constructor(clock: Source['clock'], window: bigint) {
+    this.clock = clock;
     this.order = new ArrivalOrder(clock, window);
   }
 
   add(time: bigint, logTime: bigint): boolean {
+    const { zeros } = this;
+    if (this.clock !== 'log' && time === 0n && this.order.newest === undefined) {
+      if (zeros.count === 0) zeros.first = logTime;
+      zeros.last = logTime;
+      zeros.count += 1;
+      return false;
+    }
+    if (zeros.count > 0 && this.order.newest === undefined && time > 0n) this.settleZeros(beginsAtZero(time));
+    return this.take(time, logTime);
+  }
+
+  /** Takes the zeros in, as times or as stamps that were never set. */
+  private settleZeros(times: boolean): void {
+    const { count, first, last } = this.zeros;
+    this.zeros.count = 0;
+    if (times) {
+      this.order.fromZero = true;
+      this.take(0n, first);
+      this.take(0n, last);
+      this.count += count - 2;
+    } else this.order.late += count;
+  }
+
+  private take(time: bigint, logTime: bigint): boolean {
     const before = this.order.newest;
     if (!this.order.accept(time)) return false;
     const lag = logTime - time;
@@ -95,6 +123,7 @@ class SourceScan {
   }
 
   result(): SourceExtent {
+    this.settleZeros(false);
     const { count, apart, first, minLag, maxLag, backward } = this;
     const { late, newest: last = 0n } = this.order;
     return { count, late, apart, first, last, minLag, maxLag, backward };

@@ -51,6 +51,7 @@ async function factsOf(recording: Recording): Promise<TopicFacts[]> {
       largestGap: gaps.length > 0 ? Math.max(...gaps) : null,
       stampFaults: 0,
       stampLag: null,
+      stampHz: null,
     };
   });
 }
@@ -158,6 +159,7 @@ function facts(
     largestGap: 0.04,
     stampFaults: 0,
     stampLag: null,
+    stampHz: null,
     ...more,
   };
 }
@@ -196,7 +198,7 @@ test('cameras are named after themselves, once each, and made even', (t) => {
     [
       ['observation.images.wrist', '/camera/wrist/color/image_raw/compressed', 'video'],
       ['observation.images.left', '/left/camera/image', 'video'],
-      ['observation.images.left_2', '/robot/left/rgb', 'video'],
+      ['observation.images.robot_left', '/robot/left/rgb', 'video'],
       ['observation.images.depth', '/camera/wrist/depth/image_raw', 'depth'],
     ],
   );
@@ -268,9 +270,23 @@ test('motors in an array give their positions, and what is about the message its
   );
 });
 
+test('a trajectory is a command', (t) => {
+  const state = facts('/joint_states', 'sensor_msgs/JointState', joints);
+  const trajectory = { joint_names: ['b', 'a'], points: [{ positions: [1, 2] }] };
+  const found = recordingOf(
+    state,
+    facts('/arm/joint_trajectory', 'trajectory_msgs/msg/JointTrajectory', trajectory),
+  );
+  t.deepEqual(parseDatasetConfig(suggestConfig(found)).features['action'], {
+    topic: '/arm/joint_trajectory',
+    field: 'points[0].positions',
+    names: ['b', 'a'],
+  });
+});
+
 test('stamps of clocks that do not agree mean log time', (t) => {
-  const state = facts('/joint_states', 'sensor_msgs/JointState', joints, { stampLag: { median: 0.002 } });
-  const camera = (median: number) => facts('/cam', 'sensor_msgs/Image', {}, { stampLag: { median } }, colour);
+  const state = facts('/joint_states', 'sensor_msgs/JointState', joints, { stampLag: { min: 0.002 } });
+  const camera = (min: number) => facts('/cam', 'sensor_msgs/Image', {}, { stampLag: { min } }, colour);
   t.is(parseDatasetConfig(suggestConfig(recordingOf(state, camera(0.12)))).clock, 'header');
   const text = suggestConfig(recordingOf(state, camera(-3599.9)));
   t.is(parseDatasetConfig(text).clock, 'log');

@@ -127,6 +127,23 @@ test('late and unstamped samples are counted, and fail unless a share of them is
   });
 });
 
+test('stamps of zero at the beginning are times when the clock goes on from there, else they were never set', (t) => {
+  const scanned = (...times: bigint[]) => {
+    const scan = new TimelineScan(vectorMapping([{}]), frameConfig());
+    for (const [i, time] of times.entries()) scan.add(0, time, epoch + BigInt(i));
+    return scan.result().sources[0];
+  };
+  t.like(scanned(0n, 0n, second / 10n, second), {
+    count: 4,
+    late: 0,
+    first: 0n,
+    last: second,
+    maxLag: epoch + 1n,
+  });
+  t.like(scanned(0n, 0n, epoch, epoch + second), { count: 2, late: 2, first: epoch });
+  t.like(scanned(second, 0n, 2n * second), { count: 2, late: 1, first: second });
+});
+
 test('index ranges give the same extent as a scan when all sources go by log time', (t) => {
   const base = vectorMapping([{}, {}]);
   const mapping: Mapping = { ...base, sources: base.sources.map((source) => ({ ...source, clock: 'log' })) };
