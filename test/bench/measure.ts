@@ -23,7 +23,7 @@ export async function timed(work: () => Promise<void>): Promise<Cost> {
   return { wall: (performance.now() - start) / 1000, cpu: (await childCpu()) - before };
 }
 
-/** Medians of the ratios of each run of `ours` to the run of `reference` just before it: the machine may drift. */
+/** Medians of the ratios of each run of `ours` to the run of `reference` beside it, in turns: the machine may drift. */
 export async function ratios(
   runs: number,
   reference: () => Promise<void>,
@@ -32,8 +32,9 @@ export async function ratios(
   const references: Cost[] = [];
   const found: Cost[] = [];
   for (let run = 0; run < runs; run++) {
-    const base = await timed(reference);
-    const own = await timed(ours);
+    const first = await timed(run % 2 === 0 ? reference : ours);
+    const second = await timed(run % 2 === 0 ? ours : reference);
+    const [base, own] = run % 2 === 0 ? [first, second] : [second, first];
     references.push(base);
     found.push({ wall: own.wall / base.wall, cpu: own.cpu / base.cpu });
   }

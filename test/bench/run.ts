@@ -11,6 +11,7 @@ import { benchFinalize } from './finalize.ts';
 import { benchFleet } from './fleet.ts';
 import { benchCopy } from './copy.ts';
 import { benchCrash, benchJobs } from './jobs.ts';
+import { benchLoad } from './load.ts';
 import { benchMemory } from './memory.ts';
 import { benchPlanning } from './planning.ts';
 import { busiest } from './profile.ts';
@@ -42,6 +43,10 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   reading: { full: () => benchReading(), quick: () => benchReading(1, 1) },
   scrape: { full: () => benchScrape(), quick: () => benchScrape([2], 5) },
   s3: { full: () => benchS3(), quick: () => benchS3(0.2, 1) },
+  load: {
+    full: async () => [await benchLoad(10_000, 4, 4)],
+    quick: async () => [await benchLoad(40, 2, 1)],
+  },
   fleet: { full: () => benchFleet(24), quick: () => benchFleet(4) },
 };
 
