@@ -52,8 +52,21 @@ async function ensurePython(): Promise<string> {
   const environment = '.venv/compare';
   const program = join(environment, 'bin', 'python');
   if (!existsSync(program)) {
-    await run('python3', ['-m', 'venv', environment]);
+    await run(await findPython(), ['-m', 'venv', environment]);
     await run(program, ['-m', 'pip', 'install', '--quiet', '-r', join(FOLDER, 'requirements.txt')]);
   }
   return program;
+}
+
+/** LeRobot needs Python 3.12. */
+async function findPython(): Promise<string> {
+  const check = 'import sys; sys.exit(sys.version_info < (3, 12))';
+  for (const name of ['python3', 'python3.14', 'python3.13', 'python3.12']) {
+    const fits = await run(name, ['-c', check]).then(
+      () => true,
+      () => false,
+    );
+    if (fits) return name;
+  }
+  throw new Error('the comparison needs Python 3.12 or newer; name one with --python');
 }
