@@ -127,6 +127,8 @@ class ReadOnlyRoutes implements IServerAdapter {
     const path = join(this.#statics, decodeURIComponent(ctx.path.slice(`${BASE}/static/`.length)));
     const found = path.startsWith(this.#statics + sep) ? await stat(path).catch(() => undefined) : undefined;
     if (!found?.isFile()) throw new Problem(404, `nothing is served at ${ctx.path.slice(0, 200)}`);
+    // A worker keeps to the policy its file came with, not to the page's: the one that colours errors loads more scripts.
+    ctx.set('Content-Security-Policy', CONTENT_POLICY);
     ctx.set('Cache-Control', 'private, max-age=86400');
     ctx.type = extname(path);
     ctx.length = found.size;

@@ -136,6 +136,7 @@ test('the board shows the queues and changes nothing', async (t) => {
     );
     t.regex(document, /roboflow-worker/);
     t.regex(document, /r[0-9a-z]+-bad_1-/, 'the failed job');
+    t.regex(document, /<code[^>]*>[^]*expected an MCAP recording[^]*<\/code>/, 'why it failed');
     const { data, info } = await sharp(shot).greyscale().raw().toBuffer({ resolveWithObject: true });
     t.is(info.width, 1280);
     t.true(new Set(data).size > 20, 'the page is not blank');
