@@ -32,6 +32,7 @@ export function createApp(options: AppOptions): Koa {
   app.use(requestLog(options.log, options.observe ?? (() => undefined), OPEN_PATHS));
   app.use(securityHeaders);
   app.use(problems(options.log));
+  app.use(wellFormed);
   app.use(rateLimit(options.rate ?? DEFAULT_RATE));
   app.use(authentication(options.token));
   for (const router of options.routers) {
@@ -50,6 +51,19 @@ const securityHeaders: Middleware = async (ctx, next) => {
     'Content-Security-Policy': "default-src 'none'; frame-ancestors 'none'",
     'Cache-Control': 'no-store',
   });
+  await next();
+};
+
+/** What HTTP forbids and the server lets through, so that it is refused with a problem like anything else. */
+const wellFormed: Middleware = async (ctx, next) => {
+  const hosts = ctx.req.headersDistinct['host']?.length ?? 0;
+  if (hosts > 1 || (hosts === 0 && ctx.req.httpVersion === '1.1')) {
+    throw new Problem(400, `expected one Host header, found ${hosts === 0 ? 'none' : hosts}`);
+  }
+  const expected = ctx.get('Expect');
+  if (expected !== '' && expected.toLowerCase() !== '100-continue') {
+    throw new Problem(417, `expected no Expect header but 100-continue, found ${expected.slice(0, 100)}`);
+  }
   await next();
 };
 

@@ -18,7 +18,10 @@ export async function listen(
   app: { callback(): RequestListener },
   address: { host: string; port: number },
 ): Promise<Listening> {
-  const server = createServer(app.callback());
+  const answer = app.callback();
+  // What the server itself would refuse in words of its own, the application refuses as it refuses all else.
+  const server = createServer({ requireHostHeader: false }, answer);
+  server.on('checkExpectation', answer);
   server.headersTimeout = 10_000;
   server.requestTimeout = 60_000;
   // longer than the idle timeout of usual load balancers (60 s), which would else see resets

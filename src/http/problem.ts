@@ -28,6 +28,7 @@ const TITLES: Readonly<Record<number, string>> = {
   409: 'Conflict',
   413: 'Request body too large',
   415: 'Unsupported media type',
+  417: 'Expectation failed',
   422: 'Invalid request',
   428: 'Precondition required',
   429: 'Too many requests',

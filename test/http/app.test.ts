@@ -110,20 +110,51 @@ for (const [what, init, status, detail] of refusals) {
   });
 }
 
-test('a body of undeclared length is cut off at the limit', async (t) => {
-  const { port } = await serve(t);
-  const answer = await new Promise<string>((resolve, reject) => {
+/** What the server says to lines as they are, until it closes the connection. */
+function answerTo(port: number, ...lines: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1');
     let text = '';
     socket.on('data', (chunk) => (text += String(chunk)));
     socket.on('close', () => resolve(text));
     socket.on('error', (error) => (text === '' ? reject(error) : resolve(text)));
-    socket.write(
-      'POST /v1/things HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n',
-    );
-    for (let sent = 0; sent < 20; sent += 1) socket.write(`64\r\n${'y'.repeat(100)}\r\n`);
+    for (const line of lines) socket.write(`${line}\r\n`);
   });
+}
+
+test('a body of undeclared length is cut off at the limit', async (t) => {
+  const { port } = await serve(t);
+  const answer = await answerTo(
+    port,
+    'POST /v1/things HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n',
+    ...Array.from({ length: 20 }, () => `64\r\n${'y'.repeat(100)}`),
+  );
   t.regex(answer, /^HTTP\/1\.1 413 /);
+});
+
+const malformed: [string, string, number, RegExp][] = [
+  ['no Host header', 'GET /v1/things HTTP/1.1', 400, /one Host header, found none/],
+  ['two Host headers', 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: other', 400, /found 2/],
+  ['an expectation', 'GET /v1/things HTTP/1.1\r\nHost: localhost\r\nExpect: tea', 417, /found tea/],
+];
+for (const [what, head, status, detail] of malformed) {
+  test(`a request with ${what} is refused with ${status} and an id`, async (t) => {
+    const { port, lines, listening } = await serve(t);
+    const answer = await answerTo(port, head, 'Connection: close', '');
+    await listening.close({ graceMs: 100 });
+    const [, body = ''] = answer.split('\r\n\r\n');
+    t.regex(answer, new RegExp(`^HTTP/1\\.1 ${status} `));
+    t.regex(answer, /^content-type: application\/problem\+json/im);
+    const problem = problemBody.parse(JSON.parse(body));
+    t.is(problem.status, status);
+    t.regex(problem.detail, detail);
+    t.true(lines.some((line) => line['requestId'] === problem.requestId && line['status'] === status));
+  });
+}
+
+test('a request of HTTP/1.0 needs no Host header', async (t) => {
+  const { port } = await serve(t);
+  t.regex(await answerTo(port, 'GET /metrics HTTP/1.0', ''), /^HTTP\/1\.1 200 [^]*x 1\n$/);
 });
 
 test('an unknown word in the query is a 400 below /query', async (t) => {
