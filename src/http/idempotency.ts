@@ -6,14 +6,15 @@ import { Problem } from './problem.ts';
 
 /**
  * Does the work of a POST; with an `Idempotency-Key` once, however often the request is sent: the same key answers the
- * same, with `Idempotency-Replayed: true`; the same key with another body, or while the first is running, is a 409.
- * Refusals are thrown as problems and not remembered.
+ * same, with `Idempotency-Replayed: true`; the same key with another body, or while the first is running, is a 409, and
+ * so is one whose answer tells of something that `exists` no longer. Refusals are thrown as problems and not remembered.
  */
 export async function once<T extends object>(
   ctx: Context,
   producer: Producer,
   input: unknown,
   work: () => Promise<T | Refusal>,
+  exists: (answer: T) => Promise<boolean> = async () => true,
 ): Promise<T> {
   const key = ctx.headers['idempotency-key'];
   if (key === undefined) return accepted(await work());
@@ -31,8 +32,14 @@ export async function once<T extends object>(
     const headers = { 'Retry-After': '1' };
     throw new Problem(409, 'the first request with this Idempotency-Key is still running', { headers });
   }
-  if (done.repeated) ctx.set('Idempotency-Replayed', 'true');
-  return accepted(done.answer);
+  const answer = accepted(done.answer);
+  if (done.repeated) {
+    if (!(await exists(answer))) {
+      throw new Problem(409, 'what this Idempotency-Key began has ended; a new request needs a new key');
+    }
+    ctx.set('Idempotency-Replayed', 'true');
+  }
+  return answer;
 }
 
 function accepted<T extends object>(answer: T | Refusal): T {

@@ -15,7 +15,10 @@ export function createWatchRouter(producer: Producer): Router {
 
   router.post('/v1/watches', async (ctx) => {
     const request = await parseBody(ctx, watchRequestSchema);
-    const watch = await once(ctx, producer, request, () => producer.watch(request));
+    const begin = () => producer.watch(request);
+    const watch = await once(ctx, producer, request, begin, async ({ watchId }) =>
+      (await producer.watches()).some((each) => each.watchId === watchId),
+    );
     answer(ctx, 202, watchShape, watch);
   });
 

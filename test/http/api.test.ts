@@ -5,6 +5,7 @@ import { createEventRouter } from '../../src/http/events.ts';
 import { createJobRouter } from '../../src/http/jobs.ts';
 import { listen } from '../../src/http/listen.ts';
 import { createScalingRouter } from '../../src/http/scaling.ts';
+import { createWatchRouter } from '../../src/http/watches.ts';
 import { PrivateRedis, sharedRedis } from '../helpers/redis.ts';
 import { config, Rig, ROWS, silent } from '../queue/rig.ts';
 
@@ -26,6 +27,7 @@ async function serve(t: ExecutionContext, url = redis.url) {
     createDatasetRouter(producer),
     createJobRouter(producer),
     createScalingRouter(producer),
+    createWatchRouter(producer),
     createEventRouter(producer, { intervalMs: 20 }),
   ];
   const listening = await listen(createApp({ routers, log: silent }), { host: '127.0.0.1', port: 0 });
@@ -46,7 +48,7 @@ async function serve(t: ExecutionContext, url = redis.url) {
     return {
       status: response.status,
       headers: response.headers,
-      body: (await response.json()) as Record<string, unknown>,
+      body: response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>),
     };
   };
   return { rig, call, base };
@@ -184,6 +186,28 @@ test('a request repeated with its Idempotency-Key is answered again and done onc
   t.is((await post('a b')).status, 400);
   t.is((await post('key-3', request('once', ['forbidden']))).status, 422);
   t.is((await post('key-3')).status, 202, 'a refusal does not use the key up');
+});
+
+test('a repeated key is no promise of a watch that has ended since', async (t) => {
+  const { call } = await serve(t);
+  const begin = (key: string) =>
+    call(
+      'POST',
+      '/v1/watches',
+      { datasetId: 'seen', output: 'out-seen', config, prefix: 'raw/' },
+      { 'idempotency-key': key },
+    );
+  const first = await begin('key-1');
+  t.is(first.status, 202);
+  const again = await begin('key-1');
+  t.is(again.headers.get('idempotency-replayed'), 'true');
+  t.deepEqual(again.body, first.body);
+  t.is((await call('DELETE', `/v1/watches/${String(first.body['watchId'])}`)).status, 204);
+  const late = await begin('key-1');
+  t.is(late.status, 409);
+  t.regex(String(late.body['detail']), /has ended; a new request needs a new key/);
+  t.deepEqual((await call('GET', '/v1/watches')).body, { items: [] });
+  t.is((await begin('key-2')).status, 202);
 });
 
 type Event = { id?: string; event?: string; data?: Record<string, unknown> };
