@@ -17,11 +17,13 @@ import { fail, projectRoot, run, say, SetupError } from './steps.mjs';
 const ENVIRONMENTS = join(projectRoot, '.venv');
 const OFFLINE = { HF_HUB_OFFLINE: '1', WANDB_MODE: 'offline', PYTHONWARNINGS: 'ignore' };
 
-/** What can be asked for alone: `npm run test:conformance -- api`. */
+/** What can be asked for alone: `npm run test:conformance -- api`; with `--seed=N`, the API other questions. */
 const parts = { datasets: tryDatasets, manifests: tryManifests, api: tryApiOn };
 
 async function main() {
-  const wanted = process.argv.slice(2);
+  const asked = process.argv.slice(2);
+  const seed = asked.find((word) => /^--seed=\d+$/.test(word))?.slice('--seed='.length);
+  const wanted = asked.filter((word) => seed === undefined || !word.startsWith('--seed='));
   const unknown = wanted.filter((part) => !(part in parts));
   if (unknown.length > 0) {
     throw new SetupError(`expected ${Object.keys(parts).join(', ')}, found ${unknown.join(', ')}`);
@@ -36,7 +38,7 @@ async function main() {
   const checks = [];
   for (const [part, attempt] of Object.entries(parts)) {
     if (wanted.length > 0 && !wanted.includes(part)) continue;
-    checks.push(...(await attempt({ uv, requirements, programs })));
+    checks.push(...(await attempt({ uv, requirements, programs, seed })));
   }
   const failed = checks.filter((check) => !check.ok);
   say('');
@@ -58,13 +60,13 @@ async function tryDatasets({ uv, requirements: { readers } }) {
 }
 
 /** The API against its own description. */
-async function tryApiOn({ uv, requirements: { api }, programs }) {
+async function tryApiOn({ uv, requirements: { api }, programs, seed }) {
   await ensureReader(uv, api);
   say('asking the API everything (some minutes)');
   const redis = await startPrivateRedis(programs.get('redis'));
   try {
     const program = join(ENVIRONMENTS, api.name, 'bin', 'schemathesis');
-    const checks = await tryApi(program, redis, join(ENVIRONMENTS, 'work'));
+    const checks = await tryApi(program, redis, join(ENVIRONMENTS, 'work'), seed);
     for (const { ok, id, message } of checks) say(`${ok ? 'ok    ' : 'FAILED'} api ${id}: ${message}`);
     return checks.map((check) => ({ where: 'api', ...check }));
   } finally {

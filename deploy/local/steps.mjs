@@ -16,7 +16,8 @@ export function say(line) {
 
 /**
  * Runs a program to its end without input; resolves with its standard output.
- * Rejects with the first and last lines it printed when it cannot be started or ends with another status than 0.
+ * Rejects when it cannot be started, ends with another status than 0, or runs longer than `timeoutMs` (then it is killed),
+ * with the first and last lines it printed; with `whole`, all of them.
  */
 export function run(command, args, options = {}) {
   return new Promise((resolve, reject) => {
@@ -24,6 +25,8 @@ export function run(command, args, options = {}) {
       cwd: options.cwd || projectRoot,
       env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: options.timeoutMs,
+      killSignal: 'SIGKILL',
     });
     let stdout = '';
     let both = '';
@@ -42,7 +45,8 @@ export function run(command, args, options = {}) {
       }
       const said = both.trim().split('\n');
       // Some tools name the fault first and end with advice, others end with the fault.
-      const shown = said.length > 30 ? [...said.slice(0, 12), '  …', ...said.slice(-12)] : said;
+      const shown =
+        said.length > 30 && !options.whole ? [...said.slice(0, 12), '  …', ...said.slice(-12)] : said;
       reject(
         new Error(
           `${command} ${args.join(' ')} ended with ${signal || `status ${code}`}:\n${shown.join('\n')}`,
