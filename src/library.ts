@@ -1,25 +1,20 @@
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Registry } from 'prom-client';
-import { type BatchOutcome, convertBatch } from './conversion/batch.ts';
-import { removeIfEmpty } from './conversion/checkpoint.ts';
-import { type DatasetConfigInput, parseDatasetConfig } from './conversion/config.ts';
-import { type Inspection, inspectRecording } from './conversion/inspect.ts';
-import { openSource } from './conversion/source.ts';
+import type { BatchOutcome } from './conversion/batch.ts';
+import type { DatasetConfigInput } from './conversion/config.ts';
+import type { Inspection } from './conversion/inspect.ts';
 import type { FinalizeResult, Log, Progress } from './conversion/types.ts';
 import type { Check, EpisodeManifest } from './dataset/types.ts';
-import { verifyDataset } from './dataset/verify.ts';
 import { InputError } from './errors.ts';
-import { createMetrics } from './metrics/index.ts';
-import { datasetIdSchema, newRunId, recordingKey } from './queue/jobs.ts';
+import type { Metrics } from './metrics/index.ts';
 import { withReleasers } from './releasers.ts';
 import { resolveLocation } from './storage/location.ts';
-import { openStorage } from './storage/open.ts';
 import type { S3Settings } from './storage/types.ts';
 
 /**
  * The package as a library: conversions in the calling process, without Redis, HTTP or environment variables.
+ * Each function loads what it needs with its first call.
  *
  *     import { convert, inspect, verify } from 'roboflow-worker';
  */
@@ -87,16 +82,24 @@ export async function convert(
   recordings: string | readonly string[],
   options: ConvertOptions,
 ): Promise<ConvertResult> {
+  const [{ convertBatch }, { removeIfEmpty }, { parseDatasetConfig }, jobs, { openStorage }, metrics] =
+    await Promise.all([
+      import('./conversion/batch.ts'),
+      import('./conversion/checkpoint.ts'),
+      import('./conversion/config.ts'),
+      import('./queue/jobs.ts'),
+      import('./storage/open.ts'),
+      newMetrics(),
+    ]);
   const sources = [...new Set([recordings].flat().map(toUrl))];
   if (sources.length === 0) throw new InputError('expected at least one recording, found none');
   const config = parseDatasetConfig(options.config);
   const out = toUrl(options.out);
   const datasetId = options.datasetId ?? datasetNameOf(out);
-  const named = datasetIdSchema.safeParse(datasetId);
+  const named = jobs.datasetIdSchema.safeParse(datasetId);
   if (!named.success)
     throw new InputError(`datasetId ${JSON.stringify(datasetId)}: ${named.error.issues[0]?.message}`);
-  const metrics = createMetrics(new Registry());
-  const runId = newRunId();
+  const runId = jobs.newRunId();
   const scratch = options.scratch ?? join(tmpdir(), `roboflow-convert-${process.pid}-${runId}`);
   const { onProgress, onRecording, task } = options;
   return withReleasers(async (release) => {
@@ -110,7 +113,7 @@ export async function convert(
         config,
         recordings: sources.map((source) => ({
           source,
-          key: recordingKey(source),
+          key: jobs.recordingKey(source),
           ...(task === undefined ? {} : { task }),
         })),
       },
@@ -135,9 +138,13 @@ export async function convert(
 
 /** Describes what a recording holds, topic by topic. Reads all of it once. */
 export async function inspect(recording: string, options: AccessOptions = {}): Promise<Inspection> {
+  const [{ inspectRecording }, { openSource }, metrics] = await Promise.all([
+    import('./conversion/inspect.ts'),
+    import('./conversion/source.ts'),
+    newMetrics(),
+  ]);
   const signal = signalOf(options);
   return withReleasers(async (release) => {
-    const metrics = createMetrics(new Registry());
     const source = await openSource(toUrl(recording), { metrics, signal, sources: access(options) }, true);
     release(() => source.close());
     return (await inspectRecording(source, signal)).inspection;
@@ -149,10 +156,27 @@ export async function verify(
   dataset: string,
   options: AccessOptions = {},
 ): Promise<{ readonly ok: boolean; readonly checks: readonly Check[] }> {
-  const metrics = createMetrics(new Registry()).storage;
-  const storage = openStorage(toUrl(dataset), { ...access(options), metrics, role: 'source' });
+  const [{ verifyDataset }, { openStorage }, metrics] = await Promise.all([
+    import('./dataset/verify.ts'),
+    import('./storage/open.ts'),
+    newMetrics(),
+  ]);
+  const storage = openStorage(toUrl(dataset), {
+    ...access(options),
+    metrics: metrics.storage,
+    role: 'source',
+  });
   const checks = await verifyDataset(storage, { signal: signalOf(options) });
   return { ok: checks.every((check) => check.ok), checks };
+}
+
+/** Nobody reads them: what the parts count into. */
+async function newMetrics(): Promise<Metrics> {
+  const [{ Registry }, { createMetrics }] = await Promise.all([
+    import('prom-client'),
+    import('./metrics/index.ts'),
+  ]);
+  return createMetrics(new Registry());
 }
 
 /** The last part of a location as an id. */

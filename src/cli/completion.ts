@@ -1,30 +1,12 @@
-import { Argument, Command, type Option } from 'commander';
-import { type CliContext, UsageError } from './context.ts';
+import type { Command, Option } from 'commander';
+import { UsageError } from './context.ts';
 
-const SHELLS = ['bash', 'zsh', 'fish'] as const;
-
-/** `roboflow completion bash|zsh|fish`: a script for the shell, made from the commands of `program`. */
-export function completionCommand(context: CliContext, program: () => Command): Command {
-  return new Command('completion')
-    .description('print a script that makes the shell complete commands and options')
-    .addArgument(new Argument('<shell>').choices(SHELLS))
-    .addHelpText(
-      'after',
-      '\nExamples:\n  $ source <(roboflow completion bash)                               # this shell; in ~/.bashrc: every one\n' +
-        '  $ roboflow completion zsh > "${fpath[1]}/_roboflow"                  # then start a new shell\n' +
-        '  $ roboflow completion fish > ~/.config/fish/completions/roboflow.fish',
-    )
-    .action((shell: string) => {
-      const commands = program().commands.map(describe);
-      const scripts: Readonly<Record<string, (commands: readonly Described[]) => string>> = {
-        bash,
-        zsh,
-        fish,
-      };
-      const script = scripts[shell];
-      if (!script) throw new UsageError(`expected bash, zsh or fish, found ${shell}`);
-      context.out.write(script(commands));
-    });
+/** The script by which a shell (bash, zsh, fish) completes the names, options and words of commands. */
+export function completionScript(shell: string, commands: readonly Command[]): string {
+  const scripts: Readonly<Record<string, (commands: readonly Described[]) => string>> = { bash, zsh, fish };
+  const script = scripts[shell];
+  if (!script) throw new UsageError(`expected bash, zsh or fish, found ${shell}`);
+  return script(commands.map(describe));
 }
 
 /** What the scripts know of a command. */
@@ -87,7 +69,7 @@ complete -F _roboflow roboflow
 }
 
 function zsh(commands: readonly Described[]): string {
-  const quote = (text: string) => text.replaceAll("'", "'\\''").replaceAll(/([[\]:\\])/g, '\\$1');
+  const quote = (text: string) => text.replaceAll(/([[\]:\\])/g, '\\$1').replaceAll("'", "'\\''");
   const cases = commands.map(({ name, options, words }) => {
     const specs = options.map(({ flags, text, takes }) => {
       const one = flags.length > 1 ? `'(${flags.join(' ')})'{${flags.join(',')}}` : `'${flags[0]}'`;

@@ -1,6 +1,4 @@
 import { join } from 'node:path';
-import { Command } from 'commander';
-import type { DatasetConfigInput } from '../conversion/config.ts';
 import { convert, type ConvertedRecording } from '../library.ts';
 import { createLog } from '../log.ts';
 import { type CliContext, printError, printJson, printLines } from './context.ts';
@@ -11,32 +9,13 @@ import { humanSeconds } from './table.ts';
 
 type Options = { config: string; out: string; task?: string; dataset?: string; json?: boolean };
 
-/** `roboflow convert RECORDING… --config FILE --out URL`: the service's conversion in this process, without Redis. */
-export function convertCommand(context: CliContext): Command {
-  return new Command('convert')
-    .description('convert recordings into a dataset here and now, without Redis: for trying a config')
-    .argument('<recording...>', 'files, rosbag2 folders or URLs')
-    .requiredOption('-c, --config <file>', 'dataset config (YAML or JSON)')
-    .requiredOption('-o, --out <url>', 'folder or URL of the dataset')
-    .option('-t, --task <text>', 'task of these recordings; wins over the config')
-    .option('-d, --dataset <id>', 'name of the dataset (default: last part of --out)')
-    .option('--json', "print each episode's manifest as one line of JSON")
-    .addHelpText(
-      'after',
-      '\nExample:\n  $ roboflow convert demo.mcap --config robot.yaml --out ./dataset --task "Pick up the cup."',
-    )
-    .action(async (recordings: string[], options: Options) => {
-      const config = await readDatasetConfig(options.config);
-      await convertHere(recordings, config, options, context);
-    });
-}
-
-async function convertHere(
+/** Converts in this process; every recording is reported when it has ended. Sets exit code 1 when one failed. */
+export async function convertHere(
   recordings: readonly string[],
-  config: DatasetConfigInput,
   options: Options,
   context: CliContext,
 ): Promise<void> {
+  const config = await readDatasetConfig(options.config);
   const environment = settings();
   const bar = new ProgressBar(context.err);
   const startedAt = performance.now();

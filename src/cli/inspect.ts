@@ -1,9 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { Command } from 'commander';
 import { Registry } from 'prom-client';
 import { type Inspection, inspectRecording } from '../conversion/inspect.ts';
-import { pngOf } from '../conversion/picture-png.ts';
 import { openSource } from '../conversion/source.ts';
 import { suggestConfig } from '../conversion/suggest.ts';
 import { InputError } from '../errors.ts';
@@ -14,31 +12,15 @@ import type { Picture } from '../recording/types.ts';
 import { sourceSettings } from './settings.ts';
 import { humanBytes, humanSeconds, table } from './table.ts';
 
-/** `roboflow inspect RECORDING`: topics, types, rates, clocks, gaps. */
-export function inspectCommand(context: CliContext): Command {
-  return new Command('inspect')
-    .description('show what a recording holds: topics, types, rates, clocks, gaps')
-    .argument('<recording>', 'file, rosbag2 folder or URL')
-    .option('-s, --suggest', 'print a commented config to start from')
-    .option('-p, --pictures <folder>', 'write the first picture of every camera there, as PNG')
-    .option('--json', 'machine-readable output')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  $ roboflow inspect demo.mcap\n  $ roboflow inspect demo.mcap --suggest > robot.yaml\n  $ roboflow inspect demo.mcap --pictures /tmp/look\n  $ roboflow inspect s3://raw/day1/ep_001.bag --json',
-    )
-    .action(async (recording: string, options: Options) => {
-      const { inspection, facts, pictures } = await inspect(recording, context);
-      const shown =
-        options.pictures === undefined ? [] : await writePictures(pictures, options.pictures, context);
-      if (options.suggest) context.out.write(suggestConfig(facts));
-      else if (options.json) printJson(context, { ...inspection, pictures: shown });
-      else
-        printLines(
-          context,
-          ...describe(inspection),
-          ...(shown.length > 0 ? ['', ...shown.map(shownLine)] : []),
-        );
-    });
+/** Shows what a recording holds: for people, as JSON, or as a config to start from. */
+export async function inspect(recording: string, options: Options, context: CliContext): Promise<void> {
+  const { inspection, facts, pictures } = await look(recording, context);
+  const shown =
+    options.pictures === undefined ? [] : await writePictures(pictures, options.pictures, context);
+  if (options.suggest) context.out.write(suggestConfig(facts));
+  else if (options.json) printJson(context, { ...inspection, pictures: shown });
+  else
+    printLines(context, ...describe(inspection), ...(shown.length > 0 ? ['', ...shown.map(shownLine)] : []));
 }
 
 type Options = { json?: boolean; suggest?: boolean; pictures?: string };
@@ -51,6 +33,7 @@ async function writePictures(
   folder: string,
   { signal }: CliContext,
 ): Promise<Shown[]> {
+  const { pngOf } = await import('../conversion/picture-png.ts');
   const place = resolve(folder);
   await mkdir(place, { recursive: true });
   const used = new Map<string, number>();
@@ -75,7 +58,7 @@ function shownLine({ topic, path, reason }: Shown): string {
   return `${topic}: ${path ?? `no picture: ${reason}`}`;
 }
 
-async function inspect(recording: string, context: CliContext) {
+async function look(recording: string, context: CliContext) {
   const { signal } = context;
   return withReleasers(async (release) => {
     const metrics = createMetrics(new Registry());

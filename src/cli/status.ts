@@ -1,4 +1,3 @@
-import { Command } from 'commander';
 import { InputError } from '../errors.ts';
 import type { Producer } from '../queue/producer.ts';
 import type { DatasetStatus, JobStatus } from '../queue/shapes.ts';
@@ -10,22 +9,15 @@ import { follow, watchDataset } from './watch.ts';
 
 type Options = { readonly watch?: boolean; readonly json?: boolean };
 
-/** `roboflow status [DATASET|JOB]`: what the API answers, for people or with `--json`. */
-export function statusCommand(context: CliContext): Command {
-  return new Command('status')
-    .description('show datasets, one dataset or one job')
-    .argument('[id]', 'dataset or job')
-    .option('-w, --watch', 'draw it again in place until it has ended; with --json, a line for every change')
-    .option('--json', 'machine-readable output')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  $ roboflow status\n  $ roboflow status bottles --watch\n  $ roboflow status bottles.ep_001-0f3a --json',
-    )
-    .action(async (id: string | undefined, options: Options) => {
-      await withProducer(context, (producer) =>
-        id === undefined ? showAll(producer, options, context) : showOne(producer, id, options, context),
-      );
-    });
+/** Shows all datasets, one of them or one job: once, or until it has ended. */
+export async function showStatus(
+  id: string | undefined,
+  options: Options,
+  context: CliContext,
+): Promise<void> {
+  await withProducer(context, (producer) =>
+    id === undefined ? showAll(producer, options, context) : showOne(producer, id, options, context),
+  );
 }
 
 async function showOne(

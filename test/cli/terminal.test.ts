@@ -1,4 +1,4 @@
-import { spawn as spawnProcess } from 'node:child_process';
+import { spawn as spawnProcess, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -47,14 +47,17 @@ test.after.always(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+type ScreenOptions = { readonly columns?: number; readonly env?: Record<string, string> };
+
 /** `roboflow` in a pseudo-terminal. */
-function terminal(
-  t: ExecutionContext,
-  args: readonly string[],
-  options: { readonly columns?: number; readonly env?: Record<string, string> } = {},
-) {
+function terminal(t: ExecutionContext, args: readonly string[], options: ScreenOptions = {}) {
+  return screen(t, process.execPath, [program, ...args], options);
+}
+
+/** A program in a pseudo-terminal. */
+function screen(t: ExecutionContext, file: string, args: readonly string[], options: ScreenOptions) {
   if (!pty) throw new Error('no terminal');
-  const child = pty.spawn(process.execPath, [program, ...args], {
+  const child = pty.spawn(file, [...args], {
     cols: options.columns ?? 100,
     rows: 20,
     cwd: folder,
@@ -172,6 +175,24 @@ onTerminal('a dataset is watched in place with its running jobs; Ctrl+C leaves i
   t.regex(last, /slow: completed/);
   t.notRegex(last, /░/);
 });
+
+(pty && spawnSync('zsh', ['-fc', 'exit']).status === 0 ? test : test.skip)(
+  'zsh completes commands, their options and their words',
+  async (t) => {
+    const { stdout } = spawnSync(process.execPath, [program, 'completion', 'zsh'], { encoding: 'utf8' });
+    await writeFile(join(folder, '_roboflow'), stdout);
+    const zsh = screen(t, 'zsh', ['-f'], { env: { PS1: 'ready> ', ZDOTDIR: folder } });
+    await zsh.shows(/ready> /);
+    zsh.type('autoload -Uz compinit; compinit -uD; source ./_roboflow\r');
+    await zsh.shows(/_roboflow[^]*ready> /);
+    zsh.type('roboflow enqueue --dr\t');
+    await zsh.shows(/enqueue --dry-run/);
+    zsh.type('\x15roboflow completion z\t');
+    await zsh.shows(/completion zsh/);
+    zsh.type('\x15roboflow sta\t\t');
+    t.truthy(await zsh.shows(/start +-- run the service[^]*status +-- show datasets/));
+  },
+);
 
 test('a reader that leaves after the first line ends the command at once and quietly', async (t) => {
   const shell = (line: string) =>
