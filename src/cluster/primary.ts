@@ -32,7 +32,7 @@ import { allowedLocation, allowedSources } from './locations.ts';
 import { onSignals } from './shutdown.ts';
 import { tracingOf } from './tracing.ts';
 
-/** Before the grace ends, running jobs are handed back; they need this long at most. */
+/** Before the grace ends, running jobs are handed back; they need this long at most, and half of a short grace. */
 const HAND_BACK_MS = 5000;
 
 /**
@@ -173,7 +173,7 @@ export async function startPrimary(config: Config): Promise<void> {
         log.warn({}, 'the grace ends: handing running jobs back');
         fleet.broadcast({ type: 'abort' });
       },
-      Math.max(0, graceMs - HAND_BACK_MS),
+      Math.max(graceMs / 2, graceMs - HAND_BACK_MS),
     );
     const kill = setTimeout(() => {
       log.error({}, 'the grace is over: killing the workers that are left');

@@ -82,7 +82,10 @@ async function listing(program: string, words: readonly string[]): Promise<strin
   return `${stderr}\n${stdout}`;
 }
 
-/** Starts the program; it dies with this process, and at once when `signal` is aborted. */
+/**
+ * Starts the program; it dies with this process, and at once when `signal` is aborted. In a session of its own, as Ctrl+C
+ * reaches every process of the terminal's group, and would cut the video of a conversion that may end first.
+ */
 export function startFfmpeg(
   ffmpeg: Ffmpeg,
   args: readonly string[],
@@ -91,6 +94,7 @@ export function startFfmpeg(
   const [program, ...rest] = [...ffmpeg.leash, ffmpeg.path, ...args] as [string, ...string[]];
   return spawn(program, rest, {
     stdio: options.stdio,
+    detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.signal ? { signal: options.signal, killSignal: 'SIGKILL' } : {}),
   });

@@ -14,7 +14,7 @@ export type RunningService = {
   post<T = unknown>(path: string, body: unknown): Promise<{ status: number; body: T; text: string }>;
   /** Pids of the worker processes. */
   workers(): Promise<number[]>;
-  /** Sends a signal and resolves with the exit code (or the signal that ended it). */
+  /** Sends a signal, to its group where it leads one, and resolves with the exit code (or the signal that ended it). */
   end(signal?: NodeJS.Signals): Promise<number | string | null>;
 };
 
@@ -25,18 +25,32 @@ export type Owner = Pick<ExecutionContext, 'teardown' | 'passed'> & { log(text: 
 export async function startService(
   t: Owner,
   env: Readonly<Record<string, string>>,
-  options: { waitFor?: string } = {},
+  options: {
+    readonly waitFor?: string;
+    /** Words before the command, of a program that runs it as its child: an init. */
+    readonly under?: readonly string[];
+    /** Leads a process group of its own, as a command does that was started at a terminal. */
+    readonly group?: boolean;
+  } = {},
 ): Promise<RunningService> {
-  const child = spawn(process.execPath, [join(process.cwd(), 'dist/src/main.js')], {
+  const { under = [], group = false } = options;
+  const command = [...under, process.execPath, join(process.cwd(), 'dist/src/main.js')];
+  const [program, ...words] = command as [string, ...string[]];
+  const child = spawn(program, words, {
     env: { PATH: process.env['PATH'] ?? '', HTTP_PORT: '0', LOG_LEVEL: 'info', LOG_FORMAT: 'json', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    detached: group,
   });
   let log = '';
   child.stdout.on('data', (data: Buffer) => (log += data.toString()));
   child.stderr.on('data', (data: Buffer) => (log += data.toString()));
   const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
   t.teardown(async () => {
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+    if (child.exitCode === null && child.signalCode === null) {
+      for (const pid of under.length === 0 ? [] : await childrenOf(child.pid ?? 0))
+        process.kill(pid, 'SIGKILL');
+      child.kill('SIGKILL');
+    }
     await ended;
     if (!t.passed)
       t.log(
@@ -69,9 +83,14 @@ export async function startService(
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify(body),
       }),
-    workers: () => childrenOf(child.pid ?? 0),
+    async workers() {
+      const pid = child.pid ?? 0;
+      const [primary = 0] = under.length === 0 ? [pid] : await childrenOf(pid);
+      return await childrenOf(primary);
+    },
     async end(signal = 'SIGTERM') {
-      child.kill(signal);
+      if (group) process.kill(-(child.pid ?? 0), signal);
+      else child.kill(signal);
       const [code, by] = await ended;
       return code ?? by;
     },

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -18,6 +19,9 @@ const config = {
     action: { topic: '/joint_commands', field: 'position', names: 'all' },
   },
 };
+
+/** The init of the container image; where it is not installed the service gets the signal itself. */
+const TINI = '/usr/bin/tini';
 
 type Job = { jobId: string; state: string; stage: string; attempts: number };
 type Dataset = { state: string; finishedAt: string | null; episodes: Record<string, number> };
@@ -39,14 +43,18 @@ async function rig(t: ExecutionContext, seconds: readonly number[]) {
     await writeFile(path, made);
     recordings.push({ source: pathToFileURL(path).href });
   }
-  const start = (env: Record<string, string> = {}) =>
-    startService(t, {
-      REDIS_URL: redis.url,
-      WORKERS: '2',
-      SCRATCH_DIR: join(folder, 'scratch'),
-      CACHE_DIR: join(folder, 'cache'),
-      ...env,
-    });
+  const start = (env: Record<string, string> = {}, options?: Parameters<typeof startService>[2]) =>
+    startService(
+      t,
+      {
+        REDIS_URL: redis.url,
+        WORKERS: '2',
+        SCRATCH_DIR: join(folder, 'scratch'),
+        CACHE_DIR: join(folder, 'cache'),
+        ...env,
+      },
+      options,
+    );
   const enqueue = (service: RunningService, datasetId: string) =>
     service.post('/v1/datasets', {
       datasetId,
@@ -125,28 +133,39 @@ test('kill -9 of the primary: its workers hand their jobs back and end, the next
   t.deepEqual(disturbed, await contents(join(folder, 'undisturbed')));
 });
 
-test('SIGTERM: jobs that do not fit into the grace are handed back, exit code 0, no try is counted', async (t) => {
-  const { start, enqueue } = await rig(t, [15, 15, 1]);
-  const first = await start({ SHUTDOWN_GRACE_SECONDS: '6' });
+test('Ctrl+C lets running jobs end; SIGTERM hands those back that do not fit into the grace, and no try is counted', async (t) => {
+  const { start, enqueue } = await rig(t, [4, 4, 15, 15, 1]);
+  const first = await start({}, { group: true });
   await enqueue(first, 'cups');
-  const { workers, encoders } = await encoding(first);
-  const ending = first.end('SIGTERM');
-  await untilAsync(async () => (await first.get('/readyz')).status === 503);
-  t.is((await first.get('/livez')).status, 200, 'a draining service is alive');
+  await encoding(first);
+  t.is(await first.end('SIGINT'), 0, 'to the whole group, as a terminal does');
+
+  const second = await start(
+    { SHUTDOWN_GRACE_SECONDS: '2' },
+    { under: existsSync(TINI) ? [TINI, '-s', '--'] : [] },
+  );
+  t.deepEqual(
+    (await jobs(second, 'dataset=cups&state=completed')).map(({ attempts }) => attempts),
+    [1, 1],
+  );
+  const { workers, encoders } = await encoding(second);
+  const ending = second.end('SIGTERM');
+  await untilAsync(async () => (await second.get('/readyz')).status === 503);
+  t.is((await second.get('/livez')).status, 200, 'a draining service is alive');
   t.is(await ending, 0);
   t.false([...workers, ...encoders].some(isAlive));
 
-  const second = await start();
-  const handedBack = await jobs(second, 'dataset=cups');
+  const third = await start();
+  const handedBack = await jobs(third, 'dataset=cups');
   t.deepEqual(
-    handedBack.slice(0, 2).map(({ attempts }) => attempts),
+    handedBack.slice(2, 4).map(({ attempts }) => attempts),
     [0, 0],
   );
-  const result = await finished(second, 'cups');
+  const result = await finished(third, 'cups');
   t.is(result.state, 'completed');
   t.deepEqual(
-    (await jobs(second, 'dataset=cups')).map(({ attempts }) => attempts),
-    [1, 1, 1],
+    (await jobs(third, 'dataset=cups')).map(({ attempts }) => attempts),
+    [1, 1, 1, 1, 1],
   );
 });
 
@@ -160,6 +179,7 @@ test('cancelling a running dataset stops the encoders within 2 s; a second signa
   await untilAsync(async () => !encoders.some(isAlive));
   t.true(Date.now() - started < 2000, `${Date.now() - started} ms`);
   t.like((await service.get<Dataset>('/v1/datasets/cups')).body, { state: 'cancelled' });
+  await finished(service, 'cups');
   t.is((await service.post('/v1/datasets/cups/retry', {})).status, 202);
   const again = await encoding(service);
   const ended = service.end('SIGTERM');
