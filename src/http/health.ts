@@ -3,10 +3,11 @@ import { budgeted, type Reading } from './probe.ts';
 
 /** What Redis answered. `policy` is null or `unknown`, `aof` null, where it does not tell (managed services). */
 export type RedisReading = {
-  readonly ok: boolean;
   readonly latencyMs: number;
   readonly policy: string | null;
   readonly aof: boolean | null;
+  /** Why it cannot hold jobs safely, in words. */
+  readonly faults: readonly string[];
 };
 
 /** The queue of episodes. */
@@ -134,12 +135,7 @@ export function createHealth(options: HealthOptions): {
       if (probes.draining()) reasons.push('draining');
       const [redisIs, workersAre] = await Promise.all([redis(), workers()]);
       if (!redisIs.ok) reasons.push(`redis: ${redisIs.error}`);
-      else if (!redisIs.value.ok) reasons.push('redis does not answer');
-      else if (!keepsEverything(redisIs.value)) {
-        reasons.push(
-          `redis may evict jobs: expected maxmemory-policy noeviction, found ${redisIs.value.policy}`,
-        );
-      }
+      else reasons.push(...redisIs.value.faults.map((fault) => `redis: ${fault}`));
       if (!workersAre.ok) reasons.push(`workers: ${workersAre.error}`);
       else if (workersAre.value.slots > 0 && workersAre.value.running === 0)
         reasons.push('no worker is running');
@@ -171,17 +167,11 @@ export function healthRouter(health: ReturnType<typeof createHealth>): Router {
   return router;
 }
 
-function keepsEverything(reading: RedisReading): boolean {
-  return reading.policy === null || reading.policy === 'unknown' || reading.policy === 'noeviction';
-}
-
 function redisCheck(reading: Reading<RedisReading>): CheckReport {
-  const entry = check(reading, { latencyMs: null, policy: null, aof: null }, (value) => {
-    if (!value.ok) return 'unavailable';
-    return keepsEverything(value) && value.aof !== false ? 'ok' : 'degraded';
-  });
-  const { ok: _, ...shown } = entry as CheckReport & { ok?: unknown };
-  return shown;
+  const unknown = { latencyMs: null, policy: null, aof: null, faults: null };
+  return check(reading, unknown, ({ faults, aof }) =>
+    faults.length === 0 && aof !== false ? 'ok' : 'degraded',
+  );
 }
 
 const QUEUE_UNKNOWN = { name: null, counts: null, oldestWaitingSeconds: null, paused: null };

@@ -142,15 +142,14 @@ async function expires<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   }
 }
 
-/** What Redis says of itself. `ok`: reachable, new enough, and it never evicts. */
+/** What Redis says of itself. */
 export type RedisReport = {
-  readonly ok: boolean;
   readonly latencyMs: number;
   readonly version: string;
   /** `maxmemory-policy`; `unknown` where the server hides its configuration. */
   readonly policy: string;
   readonly aof: boolean;
-  /** What is wrong, in words. */
+  /** Why it cannot hold jobs, in words: it is too old, or it evicts. */
   readonly faults: readonly string[];
 };
 
@@ -171,7 +170,6 @@ export async function redisProbe(redis: Redis): Promise<RedisReport> {
       );
     }
     return {
-      ok: faults.length === 0,
       latencyMs,
       version,
       policy,

@@ -8,7 +8,7 @@ const COUNTS = { waiting: 5, prioritized: 0, active: 2, delayed: 0, failed: 1 };
 
 function healthy(): HealthProbes {
   return {
-    redis: async () => ({ ok: true, latencyMs: 0.4, policy: 'noeviction', aof: true }),
+    redis: async () => ({ latencyMs: 0.4, policy: 'noeviction', aof: true, faults: [] }),
     queue: async () => ({ name: 'episodes', counts: COUNTS, oldestWaitingSeconds: 12, paused: false }),
     workers: () => ({ slots: 4, running: 4, busy: 2, missing: 0, restartsLastHour: 0 }),
     consumption: () => ({ lastActivitySeconds: 3, stuck: false }),
@@ -47,7 +47,7 @@ test('the report has the agreed shape and is not cached', async (t) => {
     version: '1.4.0',
     draining: false,
     checks: {
-      redis: { status: 'ok', latencyMs: 0.4, policy: 'noeviction', aof: true },
+      redis: { status: 'ok', latencyMs: 0.4, policy: 'noeviction', aof: true, faults: [] },
       queue: {
         status: 'ok',
         name: 'episodes',
@@ -62,7 +62,7 @@ test('the report has the agreed shape and is not cached', async (t) => {
 });
 
 const WORKERS = { slots: 2, running: 2, busy: 0, missing: 0, restartsLastHour: 0 };
-const REDIS = { ok: true, latencyMs: 1, policy: 'noeviction', aof: true };
+const REDIS = { latencyMs: 1, policy: 'noeviction', aof: true, faults: [] };
 type Expected = { health: [number, string]; live: number; ready: number };
 const states: [string, Partial<HealthProbes>, Expected][] = [
   ['all is well', {}, { health: [200, 'ok'], live: 200, ready: 200 }],
@@ -73,7 +73,7 @@ const states: [string, Partial<HealthProbes>, Expected][] = [
   ],
   [
     'Redis evicts',
-    { redis: async () => ({ ...REDIS, policy: 'allkeys-lru' }) },
+    { redis: async () => ({ ...REDIS, policy: 'allkeys-lru', faults: ['it evicts'] }) },
     { health: [200, 'degraded'], live: 200, ready: 503 },
   ],
   [

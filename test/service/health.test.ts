@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import test from 'ava';
+import { Redis } from 'ioredis';
 import { temporaryFolder } from '../helpers/conversion.ts';
 import { PrivateRedis } from '../helpers/redis.ts';
 import { startService, untilAsync } from '../helpers/service.ts';
@@ -12,7 +13,7 @@ type Report = {
   checks: { redis: Check & { policy: string }; queue: Check & { counts: object }; workers: Check & object };
 };
 
-test('while Redis is away the pod lives, is not ready, says why at once, and recovers', async (t) => {
+test('while Redis is away or evicts the pod lives, is not ready and says why; one that evicts is refused at start', async (t) => {
   const folder = await temporaryFolder(t);
   const redis = await PrivateRedis.start();
   t.teardown(() => redis.end());
@@ -51,5 +52,23 @@ test('while Redis is away the pod lives, is not ready, says why at once, and rec
   await redis.resume();
   await untilAsync(async () => (await service.get('/readyz')).status === 200);
   t.is((await service.get<Report>('/health')).status, 200);
+
+  const admin = new Redis(redis.url);
+  t.teardown(() => admin.disconnect());
+  await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
+  const unsafe = await untilAsync(async () => {
+    const answer = await service.get<Report>('/health');
+    return answer.body.checks.redis.policy === 'allkeys-lru' && answer;
+  });
+  t.is(unsafe.status, 200, 'what waits is still worked on');
+  t.is(unsafe.body.status, 'degraded');
+  const unready = await service.get<{ reasons: string[] }>('/readyz');
+  t.is(unready.status, 503);
+  t.regex(unready.body.reasons.join(), /noeviction, found allkeys-lru/);
   t.is(await service.end(), 0);
+
+  const env = { REDIS_URL: redis.url, WORKERS: '1', SCRATCH_DIR: join(folder, 'scratch') };
+  await t.throwsAsync(startService(t, env), {
+    message: /ended with 1:.*cannot hold jobs: expected the maxmemory-policy noeviction, found allkeys-lru/s,
+  });
 });
