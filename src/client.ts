@@ -215,7 +215,7 @@ export class RoboflowClient {
       // The first event of a stream is the progress, so that a run that has ended before is noticed too.
       if (event.type === 'job' || !ENDED.has(event.data.state)) continue;
       const status = await this.dataset(datasetId, options);
-      if (ENDED.has(status.state)) return status;
+      if (status.finishedAt !== null) return status;
     }
     throw new Error('the stream of events does not end by itself');
   }

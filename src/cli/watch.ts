@@ -8,7 +8,6 @@ import { barLine, ProgressBar } from './progress-bar.ts';
 import { humanSeconds } from './table.ts';
 
 const INTERVAL_MS = 500;
-const ENDED: ReadonlySet<string> = new Set(['completed', 'partial', 'failed', 'cancelled']);
 
 /** Something that is looked at again and again: what it is now, how it is shown, and whether that was the last of it. */
 export type Look<T> = { readonly value: T; readonly lines: readonly string[]; readonly ended: boolean };
@@ -53,7 +52,8 @@ export async function watchDataset(
       const dataset = await producer.dataset(id);
       if (!dataset) throw new InputError(`there is no dataset ${id}`);
       const progress = await producer.progress(id, pace);
-      return { value: dataset, lines: linesOf(dataset, progress, columns), ended: ENDED.has(dataset.state) };
+      const ended = dataset.finishedAt !== null;
+      return { value: dataset, lines: linesOf(dataset, progress, columns), ended };
     },
     context,
     changed,

@@ -12,19 +12,20 @@ import { type Entry, isTerminal, type Staged } from './store.ts';
 /** The 202 of a change of one job. */
 export type JobChanged = Enqueued & { readonly jobId: string };
 
-/** Stops what waits and runs of a dataset; what is converted stays. */
+/**
+ * Stops what waits and runs of a dataset; what is converted stays. It has ended when the last recording has stopped. What
+ * is being published goes on, and is not tried again when that fails.
+ */
 export async function cancelDataset(client: QueueClient, datasetId: string): Promise<Enqueued | Refusal> {
   const { store, redis } = client;
   const record = await store.dataset(datasetId);
   if (!record) return unknownDataset(datasetId);
-  if (isTerminal(record.state)) return conflict(`dataset ${datasetId} has ended already (${record.state})`);
+  if (isTerminal(record.state)) return conflict(`dataset ${datasetId} is ${record.state} already`);
   const open = await recordingsWhere(client, datasetId, (state) => state === undefined);
   const runs = new Set([record.runId, ...open.map(({ runId }) => runId)]);
   for (const runId of runs) await store.stopRun(runId, 'cancelled', 'cancelled');
+  for (const runId of runs) await store.setState({ runId, datasetId }, { state: 'cancelled' });
   for (const runId of runs) await publishStop(redis, store.keys, runId);
-  for (const runId of runs) {
-    await store.setState({ runId, datasetId }, { state: 'cancelled', finishedAt: Date.now() });
-  }
   await recordCancelled(client, datasetId, open);
   return { datasetId, runId: record.runId, episodes: open.length };
 }

@@ -222,13 +222,13 @@ async function finish(
 ): Promise<DatasetResult> {
   const { store } = setting;
   await reconcile(store, setting.episodes, run.datasetId);
-  const stop = await store.stopped(run.runId, '');
-  await store.setState(run, { state: stop.cancelled ? 'cancelled' : 'finalizing' });
+  const { blocked } = await store.stopped(run.runId, '');
+  const goesOn = await store.setState(run, { state: 'finalizing' });
   const output = setting.openOutput(run.output);
-  const result = stop.cancelled
-    ? { state: 'cancelled' as const, episodes: 0, frames: 0 }
-    : await publish(setting, run, job, output, stop.blocked, signal);
-  if (stop.blocked === undefined) await writeLedgerResult(setting, run, output, signal);
+  const result = goesOn
+    ? await publish(setting, run, job, output, blocked, signal)
+    : { state: 'cancelled' as const, episodes: 0, frames: 0 };
+  if (blocked === undefined) await writeLedgerResult(setting, run, output, signal);
   await store.setState(run, {
     state: result.state,
     finishedAt: Date.now(),

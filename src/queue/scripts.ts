@@ -134,9 +134,10 @@ export const adoptEntries = script(`
 `);
 
 /**
- * Records how a recording ended, unless a newer run has taken it over. Safe to repeat.
- * KEYS dataset, entries, outcomes, completed, failed, cancelled, skipped, events · ARGV key, runId, state, outcome (JSON),
- * '1' to leave an outcome of the same run as it is.
+ * Records how a recording ended, unless a newer run has taken it over; a cancelled dataset ends with the last of its
+ * recordings. Safe to repeat.
+ * KEYS dataset, entries, outcomes, completed, failed, cancelled, skipped, events, order · ARGV key, runId, state,
+ * outcome (JSON), '1' to leave an outcome of the same run as it is.
  */
 export const recordOutcome = script(`${TELL}
   local text = redis.call('HGET', KEYS[2], ARGV[1])
@@ -152,19 +153,36 @@ export const recordOutcome = script(`${TELL}
   local delta = cjson.decode(ARGV[4]).frames - (before and cjson.decode(before).frames or 0)
   if delta ~= 0 then redis.call('HINCRBY', KEYS[1], 'frames', delta) end
   if before ~= ARGV[4] then tell(KEYS[8], 'job', ARGV[1], 'outcome', ARGV[4]) end
+  local runId, state, finishedAt = unpack(redis.call('HMGET', KEYS[1], 'runId', 'state', 'finishedAt'))
+  if state == 'cancelled' and not finishedAt then
+    local open = redis.call('ZCARD', KEYS[9])
+    for _, zset in pairs(zsets) do open = open - redis.call('ZCARD', zset) end
+    if open == 0 then
+      redis.call('HSET', KEYS[1], 'finishedAt', string.format('%.0f', cjson.decode(ARGV[4]).finishedAt))
+      tell(KEYS[8], 'dataset', runId, 'state', state)
+    end
+  end
   return 1
 `);
 
 /**
- * Sets fields of a run, and of its dataset while the run is the newest.
+ * Sets fields of a run, and of its dataset while the run is the newest. What is marked as cancelled does not go on, what
+ * is being published is not cancelled any more, and a cancelled run keeps the time of its end.
  * KEYS dataset, run, events · ARGV runId, then field, value … ('' removes the field); the first field is the state.
+ * Returns 1, 0 when the run is not the newest, -1 when nothing was set.
  */
 export const setState = script(`${TELL}
   local newest = redis.call('HGET', KEYS[1], 'runId') == ARGV[1]
+  local before, marked = unpack(redis.call('HMGET', KEYS[2], 'state', 'cancelled'))
+  local state = ARGV[3]
+  if marked and (state == 'converting' or state == 'finalizing') then return -1 end
+  if before == 'finalizing' and state == 'cancelled' and #ARGV == 3 then return -1 end
   for i = 2, #ARGV, 2 do
     for k = 1, 2 do
       if k == 2 or newest then
         if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[k], ARGV[i])
+        elseif state == 'cancelled' and ARGV[i] == 'finishedAt' then
+          redis.call('HSETNX', KEYS[k], ARGV[i], ARGV[i + 1])
         else redis.call('HSET', KEYS[k], ARGV[i], ARGV[i + 1]) end
       end
     end

@@ -220,13 +220,17 @@ export class DatasetStore {
         outcomes(datasetId),
         ...this.#zsets(datasetId),
         this.keys.events(datasetId),
+        this.keys.order(datasetId),
       ],
       [recording, outcome.runId, outcome.state, JSON.stringify(outcome), unlessEnded ? 1 : 0],
     );
     return done === 1;
   }
 
-  /** Sets the state of a run, and of its dataset while it is the newest; one that has ended may be forgotten in time. */
+  /**
+   * Sets the state of a run, and of its dataset while it is the newest; one that has ended may be forgotten in time.
+   * Returns false, and changes nothing, where a cancelled run would go on or one that is being published be cancelled.
+   */
   async setState(
     run: Pick<Run, 'runId' | 'datasetId'>,
     fields: {
@@ -235,7 +239,7 @@ export class DatasetStore {
       readonly published?: number;
       readonly reason?: string | undefined;
     },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const newest = await scripts.setState(
       this.redis,
       [this.keys.dataset(run.datasetId), this.keys.run(run.runId), this.keys.events(run.datasetId)],
@@ -243,6 +247,7 @@ export class DatasetStore {
     );
     if (newest === 1 && fields.finishedAt !== undefined)
       await retireDataset(this.redis, this.keys, run.datasetId);
+    return newest !== -1;
   }
 
   /** A run with its config; kept in memory once read, as it never changes. */

@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { asCanceled, StorageError } from '../../src/errors.ts';
 import { sharedRedis } from '../helpers/redis.ts';
 import { outcomes, Rig, ROWS } from './rig.ts';
 
@@ -76,11 +78,58 @@ test('cancelling a dataset stops the running recording within 2 s, and those tha
   await rig.producer.cancelDataset('stop');
 });
 
-test('a dataset cancelled before any worker saw it ends when one does, each recording counted once', async (t) => {
+test('a cancelled dataset has ended when its last recording has stopped, not before', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const gate = new AbortController();
+  t.teardown(() => gate.abort());
+  rig.consumer({
+    convert: async (_, { signal }) => {
+      await once(signal, 'abort');
+      if (!gate.signal.aborted) await once(gate.signal, 'abort');
+      throw asCanceled(signal.reason);
+    },
+  });
+  await rig.enqueue('ends', ['good-1.mcap', 'good-2.mcap']);
+  await rig.until('ends', ({ episodes }) => episodes.active === 1);
+  await rig.producer.cancelDataset('ends');
+  const stopping = await rig.producer.dataset('ends');
+  t.like(stopping, { state: 'cancelled', finishedAt: null });
+  t.like(stopping?.episodes, { active: 1, cancelled: 1 });
+  t.like(await rig.producer.cancelDataset('ends'), { refused: 'conflict' });
+  gate.abort();
+  const ended = await rig.ended('ends');
+  t.like(ended.episodes, { active: 0, cancelled: 2 });
+  await eventually(t, 'the dataset job ended', async () => (await rig.producer.scaling()) === 0);
+  t.is((await rig.producer.dataset('ends'))?.finishedAt, ended.finishedAt, 'nothing ends twice');
+});
+
+test('what is being published when it is cancelled is published, and not tried again when that fails', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  let tries = 0;
+  rig.consumer({
+    finalize: async (request, context) => {
+      tries++;
+      t.like(await rig.producer.cancelDataset(request.datasetId), { episodes: 0 });
+      t.like(await rig.producer.dataset(request.datasetId), { state: 'finalizing', finishedAt: null });
+      if (request.datasetId === 'away')
+        throw new StorageError('the store is away', { retryable: true, reason: 'network' });
+      return await rig.finalize(request, context);
+    },
+  });
+  await rig.enqueue('late', ['good-1.mcap']);
+  t.is((await rig.ended('late')).state, 'completed');
+  await rig.enqueue('away', ['good-1.mcap']);
+  t.is((await rig.ended('away')).state, 'cancelled');
+  t.is(tries, 2);
+});
+
+test('a dataset cancelled before any worker saw it has ended, and each recording is counted once', async (t) => {
   const rig = await Rig.open(t, redis.url);
   await rig.enqueue('early', ['good-1.mcap', 'good-2.mcap']);
   await rig.producer.cancelDataset('early');
-  t.like((await rig.producer.dataset('early'))?.episodes, { total: 2, cancelled: 2, waiting: 0 });
+  const early = await rig.producer.dataset('early');
+  t.like(early?.episodes, { total: 2, cancelled: 2, waiting: 0 });
+  t.truthy(early?.finishedAt);
   const { registry } = rig.consumer();
   await eventually(t, 'outcomes counted', async () => (await outcomes(registry))['cancelled'] === 2);
   await eventually(t, 'the dataset job ended', async () => (await rig.producer.scaling()) === 0);
@@ -129,6 +178,12 @@ test('retrying a failed job brings the same job back, and the dataset becomes co
   t.deepEqual(await published(rig, 'out-mend'), ['good_1', 'flaky_4']);
   t.like(await rig.producer.retryDataset('mend'), { episodes: 1 });
   await rig.ended('mend');
+  t.is(rig.begun.filter((name) => name === 'good-1.mcap').length, 1, 'what was converted is left alone');
+  t.deepEqual(
+    rig.finalized.map(({ keys }) => keys.length),
+    [1, 2, 2],
+    'each run publishes what there is',
+  );
   t.deepEqual(await outcomes(registry), { completed: 2, failed: 3, cancelled: 0, skipped: 0 });
 });
 
@@ -140,27 +195,50 @@ test('a dataset without failures has nothing to retry', async (t) => {
   t.like(await rig.producer.retryDataset('fine'), { refused: 'conflict' });
 });
 
-test('one recording enqueued twice at once is converted once, and the two publish one after the other', async (t) => {
+test('one recording enqueued twice at once is converted once, and called skipped by the other run', async (t) => {
   const rig = await Rig.open(t, redis.url);
-  let publishing = 0;
-  const overlaps: number[] = [];
-  const slowly: Rig['finalize'] = async (request, context) => {
-    overlaps.push(++publishing);
-    await sleep(300);
-    const result = await rig.finalize(request, context);
-    publishing--;
-    return result;
-  };
-  const workers = [1, 2, 3].map(() => rig.consumer({ finalize: slowly }));
+  const workers = [1, 2].map(() => rig.consumer());
   await Promise.all([rig.enqueue('twice', ['slow-500.mcap']), rig.enqueue('twice', ['slow-500.mcap'])]);
-  const status = await rig.ended('twice');
   await eventually(
     t,
     'both published',
     async () => rig.finalized.length === 2 && (await rig.producer.scaling()) === 0,
   );
-  t.is(status.state, 'completed');
-  t.deepEqual(overlaps, [1, 1]);
+  t.is((await rig.producer.dataset('twice'))?.state, 'completed');
   const counted = await outcomes(...workers.map(({ registry }) => registry));
   t.deepEqual(counted, { completed: 1, failed: 0, cancelled: 0, skipped: 1 });
+});
+
+test('of two runs that are ready to publish one dataset at the same time, one waits for the other', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { datasets } = rig.producer.client;
+  const both = new AbortController();
+  let converting = 0;
+  let publishing = 0;
+  const overlaps: number[] = [];
+  for (let worker = 0; worker < 2; worker++) {
+    rig.consumer({
+      convert: async (request, context) => {
+        if (++converting === 2) both.abort();
+        else await once(AbortSignal.any([both.signal, context.signal]), 'abort');
+        return await rig.convert(request, context);
+      },
+      finalize: async (request, context) => {
+        overlaps.push(++publishing);
+        if (overlaps.length === 1) {
+          await eventually(t, 'the other run is turned away', async () =>
+            (await datasets.getDelayed()).some(({ data }) => data.step === 'finalize'),
+          );
+        }
+        const result = await rig.finalize(request, context);
+        publishing--;
+        return result;
+      },
+    });
+  }
+  await Promise.all([rig.enqueue('two', ['good-1.mcap']), rig.enqueue('two', ['good-2.mcap'])]);
+  await eventually(t, 'both published', async () => rig.finalized.length === 2);
+  await eventually(t, 'both ended', async () => (await rig.producer.scaling()) === 0);
+  t.deepEqual(overlaps, [1, 1]);
+  t.deepEqual((await published(rig, 'out-two')).toSorted(), ['good_1', 'good_2']);
 });
