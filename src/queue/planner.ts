@@ -5,7 +5,6 @@ import {
   manifestHolds,
   manifestKeys,
   type Put,
-  readLedger,
   writePlan,
   writeResult,
 } from '../conversion/ledger.ts';
@@ -24,6 +23,7 @@ import {
 import { episodeJobOptions } from './options.ts';
 import { chunks, type DatasetStore, type Run, type Staged } from './store.ts';
 import { reconcile } from './reconcile.ts';
+import { takeOver } from './takeover.ts';
 
 /** What a dataset job needs of the process it runs in. */
 export type PlannerSetting = {
@@ -130,17 +130,7 @@ async function preparePlan(setting: PlannerSetting, run: Run, job: Job, signal: 
   const output = setting.openOutput(run.output);
   const lastTry = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
   try {
-    if (!(await store.adopted(run.datasetId))) {
-      const ledger = await readLedger(output, run.datasetId, signal);
-      await store.adopt(
-        run.datasetId,
-        ledger?.nextSlot ?? 0,
-        (ledger?.recordings ?? []).map(({ ended, runId, ...planned }) => ({
-          ...planned,
-          ...(ended ? { outcome: { ...ended, runId } } : {}),
-        })),
-      );
-    }
+    await takeOver(store, output, run, recordings, signal);
     const planned = await withSlots(store, run, recordings);
     const uploads = setting.openUploads(output, signal);
     try {

@@ -170,7 +170,7 @@ export class DatasetStore {
       slot: number;
       source: string;
       task?: string | undefined;
-      outcome?: Outcome;
+      outcome?: Outcome | undefined;
     }[],
   ): Promise<void> {
     const { dataset, entries, order, outcomes } = this.keys;

@@ -102,6 +102,30 @@ test('a dataset that Redis has lost is taken over from its ledger by the next en
   t.deepEqual(slots, [0, 2, 3], 'no video slot is given twice');
 });
 
+test('what Redis lost in the middle of a batch is completed by its manifest, or failed until it is retried', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { consumer } = rig.consumer();
+  await rig.enqueue('half', ['good-1.mcap', 'slow-500.mcap', 'good-2.mcap']);
+  await rig.until('half', ({ episodes }) => episodes.completed === 1 && episodes.active === 1);
+  consumer.handBack();
+  await consumer.drain();
+
+  const again = rig.twin(randomPrefix());
+  again.consumer();
+  await again.enqueue('half', [`file://${rig.folder}/good-3.mcap`], {
+    output: `file://${rig.folder}/out-half`,
+  });
+  const status = await again.ended('half');
+  t.is(status.state, 'partial');
+  t.like(status.episodes, { total: 4, waiting: 0, completed: 2, failed: 2 });
+  t.is(status.frames, 2 * ROWS);
+  t.regex(status.failures[0]?.reason ?? '', /Redis lost this recording before it was converted/);
+  t.like(await again.producer.retryDataset('half'), { episodes: 2 });
+  const mended = await again.ended('half');
+  t.is(mended.state, 'completed');
+  t.is(mended.frames, 4 * ROWS);
+});
+
 test('all keys carry the prefix, so that one cluster slot holds them', async (t) => {
   const rig = await Rig.open(t, redis.url);
   const client = new Redis(redis.url);
