@@ -245,6 +245,36 @@ test('deaths that hit one recording and then another are chance, up to the fourt
   t.is((await outcomes(registry, again.registry))['failed'], 1);
 });
 
+test('a recording that loses its pod for the fourth time is given up with a sentence, without being tried again', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  let begun = 0;
+  const { registry } = rig.consumer({
+    lockDurationMs: 1000,
+    stalledIntervalMs: 100,
+    convert: async (_, { signal }) => {
+      begun++;
+      await once(signal, 'abort');
+      throw asCanceled(signal.reason);
+    },
+  });
+  const { client } = rig.producer;
+  await rig.enqueue('stalls', ['good-1.mcap']);
+  for (let losses = 1; losses <= 4; losses++) {
+    await rig.until('stalls', () => begun === losses);
+    // A lock that ran out is all that a vanished pod leaves.
+    const [jobId = ''] = await client.redis.lrange(client.store.keys.active(QUEUES.episode), 0, -1);
+    await client.redis.del(client.store.keys.lock(QUEUES.episode, jobId));
+  }
+  const status = await rig.ended('stalls');
+  t.is(status.state, 'failed');
+  t.is(
+    status.failures[0]?.reason,
+    'the pod that worked on it vanished, or lost Redis for longer than its lock, again and again; it is not tried again',
+  );
+  t.is(begun, 4);
+  t.deepEqual(await outcomes(registry), { completed: 0, failed: 1, cancelled: 0, skipped: 0 });
+});
+
 test('a plan interrupted anywhere goes on where it was: every recording once, failed ones too', async (t) => {
   const rig = await Rig.open(t, redis.url);
   const names = Array.from({ length: 600 }, (_, i) => (i % 100 === 7 ? `bad-${i}.mcap` : `good-${i}.mcap`));
