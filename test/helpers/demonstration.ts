@@ -121,15 +121,15 @@ export function numberedPixels(
   size: { width: number; height: number; shade?: number },
 ): Uint8Array {
   const { width, height, shade = 0 } = size;
-  const pixels = new Uint8Array(width * height * 3);
   const colour = [200 - 40 * (shade % 4), 60 + 30 * (shade % 5), 90 + (frame % 64)];
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const at = (y * width + x) * 3;
-      const bit = (frame >> Math.floor((x * BITS) / width)) & 1;
-      for (let c = 0; c < 3; c++) pixels[at + c] = y < height / 2 ? bit * 255 : (colour[c] ?? 0);
-    }
+  const [bars, plain] = [new Uint8Array(width * 3), new Uint8Array(width * 3)];
+  for (let x = 0; x < width; x++) {
+    const bit = (frame >> Math.floor((x * BITS) / width)) & 1;
+    bars.fill(bit * 255, x * 3, x * 3 + 3);
+    plain.set(colour, x * 3);
   }
+  const pixels = new Uint8Array(width * height * 3);
+  for (let y = 0; y < height; y++) pixels.set(y < height / 2 ? bars : plain, y * width * 3);
   return pixels;
 }
 
