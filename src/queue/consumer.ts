@@ -146,6 +146,9 @@ export class Consumer {
       settings: { backoffStrategy: jitteredBackoff },
     });
     worker.on('error', (error) => {
+      // A job that Redis has lost ends without an event of its own.
+      const lost = /^Missing (?:key|lock) for job (\S+)\. move/.exec(error.message)?.[1];
+      if (lost !== undefined) this.#running.end({ queue, jobId: lost });
       // That Redis is away is said once, by the connection.
       if (redisFailure(error, 'answer')) log.debug({ queue, err: error }, 'queue worker');
       else log.warn({ queue, err: error }, 'queue worker');

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
@@ -104,23 +105,35 @@ test('a dataset that Redis has lost is taken over from its ledger by the next en
 
 test('what Redis lost in the middle of a batch is completed by its manifest, or failed until it is retried', async (t) => {
   const rig = await Rig.open(t, redis.url);
-  const { consumer } = rig.consumer();
-  await rig.enqueue('half', ['good-1.mcap', 'slow-500.mcap', 'good-2.mcap']);
+  const gate = new AbortController();
+  t.teardown(() => gate.abort());
+  const { consumer } = rig.consumer({
+    convert: async (request, context) => {
+      if (request.source.includes('good-2')) await once(gate.signal, 'abort');
+      return await rig.convert(request, context);
+    },
+  });
+  const { store, redis: client } = rig.producer.client;
+  await rig.enqueue('half', ['good-1.mcap', 'good-2.mcap', 'good-3.mcap']);
   await rig.until('half', ({ episodes }) => episodes.completed === 1 && episodes.active === 1);
-  consumer.handBack();
-  await consumer.drain();
+  await client.unlink(
+    `${rig.prefix}:episodes:wait`,
+    ...consumer.active().map(({ queue, jobId }) => store.keys.job(queue, jobId)),
+  );
+  gate.abort();
+  await rig.until('half', () => consumer.active().length === 0);
 
   const again = rig.twin(randomPrefix());
   again.consumer();
-  await again.enqueue('half', [`file://${rig.folder}/good-3.mcap`], {
-    output: `file://${rig.folder}/out-half`,
-  });
+  const output = `file://${rig.folder}/out-half`;
+  await again.enqueue('half', [`file://${rig.folder}/good-4.mcap`], { output });
   const status = await again.ended('half');
   t.is(status.state, 'partial');
-  t.like(status.episodes, { total: 4, waiting: 0, completed: 2, failed: 2 });
-  t.is(status.frames, 2 * ROWS);
+  t.like(status.episodes, { total: 4, waiting: 0, completed: 3, failed: 1 });
+  t.is(status.frames, 3 * ROWS);
+  t.regex(status.failures[0]?.source ?? '', /good-3/);
   t.regex(status.failures[0]?.reason ?? '', /Redis lost this recording before it was converted/);
-  t.like(await again.producer.retryDataset('half'), { episodes: 2 });
+  t.like(await again.producer.retryDataset('half'), { episodes: 1 });
   const mended = await again.ended('half');
   t.is(mended.state, 'completed');
   t.is(mended.frames, 4 * ROWS);
