@@ -7,7 +7,11 @@ import { StorageError, toError } from '../errors.ts';
  * Producers and the API fail fast: nothing is queued while Redis is away and every command has a deadline.
  */
 
-export type RedisSettings = { readonly url: string };
+export type RedisSettings = {
+  readonly url: string;
+  /** Longest wait of a connection that fails fast for the answer to one command; default 1.8 s. */
+  readonly commandTimeoutMs?: number;
+};
 
 /** Oldest Redis with all commands the queues use. */
 const MINIMUM_VERSION = [6, 2] as const;
@@ -39,7 +43,7 @@ export function connectFailFast(settings: RedisSettings, name: string, log: Log)
       maxRetriesPerRequest: null,
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
-      commandTimeout: COMMAND_TIMEOUT_MS,
+      commandTimeout: settings.commandTimeoutMs ?? COMMAND_TIMEOUT_MS,
       connectTimeout: COMMAND_TIMEOUT_MS,
       retryStrategy,
     }),

@@ -21,7 +21,7 @@ type Answer = { status: number; headers: Headers; body: Record<string, unknown> 
 
 /** The API over HTTP, on a rig with or without a worker. */
 async function serve(t: ExecutionContext, url = redis.url) {
-  const rig = await Rig.open(t, url);
+  const rig = await Rig.open(t, url, { failFast: true });
   const { producer } = rig;
   const routers = [
     createDatasetRouter(producer),

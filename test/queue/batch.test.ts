@@ -165,7 +165,10 @@ test('the job of a worker that died goes back at once, and after the second deat
     await once(signal, 'abort');
     throw asCanceled(signal.reason);
   };
+  // Longer than the test: the hanging conversion must not notice that its lock is gone.
+  const lockDurationMs = 600_000;
   const dead = rig.consumer({
+    lockDurationMs,
     onStart: (job) => job.queue === QUEUES.episode && held.push(job),
     convert: hang,
   });
@@ -180,6 +183,7 @@ test('the job of a worker that died goes back at once, and after the second deat
   t.is((await rig.producer.dataset('crash'))?.episodes.waiting, 1);
 
   const second = rig.consumer({
+    lockDurationMs,
     onStart: (next) => next.queue === QUEUES.episode && held.push(next),
     convert: hang,
   });

@@ -61,13 +61,14 @@ export class Rig {
   /** Failures of `flaky-N` still to come, by source. */
   readonly #flaky = new Map<string, number>();
 
-  private constructor(url: string, prefix: string, folder: string) {
+  private constructor(url: string, prefix: string, folder: string, failFast = false) {
     this.url = url;
     this.prefix = prefix;
     this.folder = folder;
     const metrics = createMetrics(new Registry());
     this.producer = new Producer({
-      redis: { url },
+      // A busy machine may take longer than the product waits for Redis to answer.
+      redis: failFast ? { url } : { url, commandTimeoutMs: 30_000 },
       prefix,
       log: silent,
       checkSource: (location) => {
@@ -88,8 +89,8 @@ export class Rig {
     });
   }
 
-  static async open(t: ExecutionContext, url: string): Promise<Rig> {
-    const rig = new Rig(url, randomPrefix(), await mkdtemp(join(tmpdir(), 'roboflow-rig-')));
+  static async open(t: ExecutionContext, url: string, { failFast = false } = {}): Promise<Rig> {
+    const rig = new Rig(url, randomPrefix(), await mkdtemp(join(tmpdir(), 'roboflow-rig-')), failFast);
     t.teardown(async () => {
       await rig.#twin?.close();
       if (rig.#twin) await removePrefix(url, rig.#twin.prefix);
