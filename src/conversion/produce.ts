@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { DEPTH } from '../dataset/depth.ts';
 import { findFfmpeg } from '../dataset/ffmpeg.ts';
 import { conversionVideoPath, stagedPath } from '../dataset/layout.ts';
 import type { EpisodeManifest, Written, WrittenFile } from '../dataset/types.ts';
@@ -179,6 +180,10 @@ function manifestOf(
       ...calibration.losses,
       ...Object.entries(written.repeated).map(([camera, count]) => ({
         what: `pictures of ${camera} that did not decode, shown as the picture before them`,
+        count,
+      })),
+      ...Object.entries(written.beyond).map(([camera, count]) => ({
+        what: `depths of ${camera} beyond ${DEPTH.max} m, the farthest that its video can hold`,
         count,
       })),
       ...Object.entries(written.rounded).map(([feature, count]) => ({

@@ -22,6 +22,8 @@ export type FinishedCamera = {
   readonly videos: readonly FinishedVideo[];
   /** Pictures that did not decode and show the one before them. */
   readonly repeated: number;
+  /** Depths farther away than can be stored. */
+  readonly beyond?: number;
   statsOf(episode: EpisodeRange): CameraStats;
 };
 

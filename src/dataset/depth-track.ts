@@ -1,6 +1,6 @@
 import type { Picture } from '../frame/types.ts';
 import type { CameraTrack, FinishedCamera } from './camera-track.ts';
-import { depthCodes } from './depth.ts';
+import { beyondCodes, depthCodes } from './depth.ts';
 import { DepthEpisodes } from './depth-episodes.ts';
 import { depthInfo } from './info.ts';
 import { type EncoderOptions, VideoEncoder } from './video.ts';
@@ -23,6 +23,7 @@ export class DepthTrack implements CameraTrack {
   readonly #encoder: VideoEncoder;
   readonly #depth: DepthEpisodes;
   readonly #unit: 'mm' | 'm';
+  #beyond = 0;
 
   constructor(options: EncoderOptions) {
     this.#options = options;
@@ -34,7 +35,9 @@ export class DepthTrack implements CameraTrack {
 
   async add(picture: Picture): Promise<undefined> {
     const { width, height } = this.#depth;
-    const data = depthCodes(await this.#depth.add(picture), this.#unit);
+    const values = await this.#depth.add(picture);
+    this.#beyond += beyondCodes(values, this.#unit);
+    const data = depthCodes(values, this.#unit);
     await this.#encoder.add({ format: 'raw', pixelFormat: 'gray12le', width, height, data });
   }
 
@@ -49,6 +52,7 @@ export class DepthTrack implements CameraTrack {
     return {
       videos: [{ path, frames: video.frames, info: depthInfo(video, fps, this.#settings, this.#unit) }],
       repeated: 0,
+      beyond: this.#beyond,
       statsOf: (episode) => this.#depth.statsOf(episode),
     };
   }

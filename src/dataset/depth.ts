@@ -45,6 +45,17 @@ export function depthCodes(values: DepthValues, unit: 'mm' | 'm'): Uint8Array {
   return new Uint8Array(codes.buffer);
 }
 
+/** Depths farther away than the codes reach, which come back as the farthest one; infinity is no depth. */
+export function beyondCodes(values: DepthValues, unit: 'mm' | 'm'): number {
+  const farthest = unit === 'mm' ? DEPTH.max * 1000 : DEPTH.max;
+  let count = 0;
+  for (let i = 0; i < values.length; i += 1) {
+    const value = values[i] ?? 0;
+    if (value > farthest && value < Infinity) count += 1;
+  }
+  return count;
+}
+
 /** For each stored pixel the recorded pixel it shows: crop, then resize (nearest, depths must not be mixed), then rotate. */
 export function depthPixels(feature: Feature): Uint32Array {
   const { width = 0, height = 0, transform } = feature.camera ?? {};

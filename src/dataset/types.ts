@@ -67,6 +67,8 @@ export type Written = {
   readonly encoder: string | null;
   /** By camera: pictures that did not decode and show the picture before them (cameras without any left out). */
   readonly repeated: Readonly<Record<string, number>>;
+  /** By depth camera: depths farther away than can be stored (cameras without any left out). */
+  readonly beyond: Readonly<Record<string, number>>;
   /** By vector: integers that 32-bit floats round (vectors without any left out). */
   readonly rounded: Readonly<Record<string, number>>;
 };

@@ -175,6 +175,9 @@ export class DatasetWriter {
       videoInfo: Object.fromEntries(videos.map(({ key, info }) => [key, info])),
       encoder: program === undefined ? null : `${program} ${this.#encoders()}`,
       repeated: Object.fromEntries(repeated) as Record<string, number>,
+      beyond: Object.fromEntries(
+        [...finished].flatMap(([key, { beyond = 0 }]) => (beyond > 0 ? [[key, beyond] as const] : [])),
+      ),
       rounded: Object.fromEntries(this.#table.rounded),
     };
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import sharp from 'sharp';
-import { DEPTH, depthCodes, depthPixels, depthValues } from '../../src/dataset/depth.ts';
+import { beyondCodes, DEPTH, depthCodes, depthPixels, depthValues } from '../../src/dataset/depth.ts';
 import { DepthImages } from '../../src/dataset/depth-images.ts';
 import { verifyDataset } from '../../src/dataset/verify.ts';
 import { InputError } from '../../src/errors.ts';
@@ -117,11 +117,26 @@ test('depth statistics are in the unit of the recording', async (t) => {
   t.true(Math.abs((stats?.q50[0] ?? 0) - (all[all.length / 2] ?? 0)) < 8);
 });
 
+test('depths farther away than a video can hold are counted', async (t) => {
+  const far = ramp(1).fill(12_000, 0, 3);
+  const written = await writeRecording(
+    await tempFolder(t),
+    0,
+    { lengths: [2], tasks: ['look'] },
+    {
+      features: features(),
+      frame: (_, k) => frame(0, k, { ...picture(k), ...(k === 1 && { data: bytesOf(far) }) }),
+    },
+  );
+  t.deepEqual(written.beyond, { 'observation.images.depth': 3 });
+});
+
 test('float depth is metres, and what was not seen is the least depth', async (t) => {
   const values = Float32Array.of(1.5, Number.NaN, 0, 20, -1, Number.POSITIVE_INFINITY);
   const codes = new Uint16Array(depthCodes(values, 'm').buffer);
   t.true(Math.abs(metres(codes[0] ?? 0) - 1.5) < 0.003);
   t.deepEqual([...codes.subarray(1)], [0, 0, 4095, 0, 4095]);
+  t.is(beyondCodes(values, 'm'), 1);
   t.deepEqual(depthCodes(Uint16Array.of(1500), 'mm'), depthCodes(Float32Array.of(1500), 'mm'));
 });
 
