@@ -57,6 +57,8 @@ async function main(): Promise<void> {
     await program.parseAsync();
   } catch (thrown) {
     process.exitCode = exitCodeOf(toError(thrown), context);
+    // A service that could not begin to serve has connections and workers by then.
+    if (process.argv[2] === 'start') process.exit();
   }
 }
 

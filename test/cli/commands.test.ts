@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -94,6 +96,18 @@ const cases: Case[] = [
     err: /cannot read the config none\.yaml/,
   },
   {
+    title: 'a config that is a folder',
+    args: ['convert', 'good.mcap', '--config', '.', '--out', 'x'],
+    code: 2,
+    err: /^error: cannot read the config \.: it is a folder, not a file \(EISDIR\)\n$/,
+  },
+  {
+    title: 'a recording in the place of the config',
+    args: ['convert', 'map.yaml', '--config', 'good.mcap', '--out', 'x'],
+    code: 2,
+    err: /^error: good\.mcap: expected a dataset config \(YAML or JSON\), found a file that is no text\n$/,
+  },
+  {
     title: 'a list that is not there',
     args: ['enqueue', '@none.txt', ...where('x')],
     code: 2,
@@ -123,7 +137,12 @@ const cases: Case[] = [
     code: 1,
     err: /no job with the id/,
   },
-  { title: 'a folder without a dataset', args: ['verify', '.'], code: 1 },
+  {
+    title: 'a folder without a dataset',
+    args: ['verify', '.'],
+    code: 1,
+    out: /meta\/info\.json is missing: the dataset is not finished\n[^]*FAILED {2}\d+ more: could not be examined/,
+  },
   {
     title: 'a list of nothing',
     args: ['enqueue', '-', ...where('x')],
@@ -147,12 +166,29 @@ test('every wrong use ends with 2, every failure with 1, and says why on standar
   t.regex(wrong.stderr, /2 wrong value\(s\):\n {2}WORKERS: .*\n {2}LOG_LEVEL: /);
 });
 
+test('a service that finds its port taken says so and ends', async (t) => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  t.teardown(() => taken.close());
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  const ended = await run(['start'], undefined, {
+    HTTP_PORT: String(port),
+    WORKERS: '0',
+    LOG_LEVEL: 'fatal',
+  });
+  t.is(ended.code, 1);
+  t.regex(ended.stderr, new RegExp(`^error: cannot listen on 127\\.0\\.0\\.1:${port}: .*EADDRINUSE.*\\n$`));
+});
+
 test('without Redis the commands that need it say so within seconds', async (t) => {
   const away = await PrivateRedis.start();
   await away.end();
   const { code, stderr } = await run(['status'], undefined, { REDIS_URL: away.url });
   t.is(code, 1);
-  t.regex(stderr, /expected Redis to list datasets; (it cannot be reached|it did not answer in time)/);
+  t.regex(
+    stderr,
+    /expected Redis to list datasets; (it cannot be reached|it did not answer in time) \(redis:\/\/127\.0\.0\.1:\d+, from REDIS_URL\)\n$/,
+  );
 });
 
 test('a dry run plans every recording, writes nothing, needs no Redis, and fails when a recording would', async (t) => {
