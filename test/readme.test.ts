@@ -178,7 +178,7 @@ test.serial(
       /^AWS_ENDPOINT_URL_S3=http\S+ S3_FORCE_PATH_STYLE=true AWS_ACCESS_KEY_ID=\S+ AWS_SECRET_ACCESS_KEY=\S+ npm start$/,
     );
     if (hasS3) {
-      t.regex(await sh(enqueue.join('\n')), /dataset november: 1 recordings enqueued/);
+      t.regex(await sh(enqueue.join('\n')), /dataset november: 1 recording enqueued/);
       t.regex(await sh('npx roboflow status november --watch'), /november: completed/);
       t.regex(await sh('npx roboflow verify s3://datasets/november'), /all \d+ checks passed/);
     } else t.log('there is no S3 server here: the commands of "Storage" are not run');

@@ -1,6 +1,7 @@
 import { splitPublicJobId } from '../queue/jobs.ts';
 import { type CliContext, printJson, printLines } from './context.ts';
 import { accepted, withProducer } from './producer.ts';
+import { counted } from './table.ts';
 
 /** Cancels or retries a dataset or one job. */
 export async function control(
@@ -19,7 +20,7 @@ export async function control(
     if (options.json) return printJson(context, answer);
     printLines(
       context,
-      `${name}: ${answer.episodes} recordings of dataset ${answer.datasetId}, run ${answer.runId}`,
+      `${name}: ${counted(answer.episodes, 'recording')} of dataset ${answer.datasetId}, run ${answer.runId}`,
     );
   });
 }

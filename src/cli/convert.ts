@@ -5,7 +5,7 @@ import { type CliContext, printError, printJson, printLines } from './context.ts
 import { readDatasetConfig } from './dataset-config.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { settings, sourceSettings } from './settings.ts';
-import { humanSeconds } from './table.ts';
+import { counted, humanSeconds } from './table.ts';
 
 type Options = { config: string; out: string; task?: string; dataset?: string; json?: boolean };
 
@@ -41,7 +41,7 @@ export async function convertHere(
   if (!options.json) {
     const seconds = (performance.now() - startedAt) / 1000;
     const made = dataset
-      ? `${options.out}: ${dataset.episodes} episodes, ${dataset.frames} frames`
+      ? `${options.out}: ${counted(dataset.episodes, 'episode')}, ${counted(dataset.frames, 'frame')}`
       : `${options.out}: nothing was published`;
     printLines(
       context,
@@ -67,7 +67,7 @@ function report(recording: ConvertedRecording, options: Options, context: CliCon
   ];
   printLines(
     context,
-    `${recording.source}: ${frames} frames${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`,
+    `${recording.source}: ${counted(frames, 'frame')}${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`,
   );
 }
 

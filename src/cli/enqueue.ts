@@ -5,6 +5,7 @@ import { type CliContext, paintState, printJson, printLines, toUrl, UsageError }
 import { readDatasetConfig } from './dataset-config.ts';
 import { accepted, withProducer } from './producer.ts';
 import { recordingsOf } from './recordings.ts';
+import { counted, failureOf } from './table.ts';
 import { watchDataset } from './watch.ts';
 
 type Options = {
@@ -45,7 +46,7 @@ export async function enqueue(
     else {
       printLines(
         context,
-        `dataset ${answer.datasetId}: ${answer.episodes} recordings enqueued as run ${answer.runId}`,
+        `dataset ${answer.datasetId}: ${counted(answer.episodes, 'recording')} enqueued as run ${answer.runId}`,
         ...(options.wait ? [] : [`watch it with: roboflow status ${answer.datasetId} --watch`]),
       );
     }
@@ -64,7 +65,7 @@ async function waitFor(id: string, producer: Producer, options: Options, context
     printLines(
       context,
       `dataset ${id}: ${paintState(context.out, dataset.state)}, ${dataset.frames} frames`,
-      ...dataset.failures.map(({ source, reason }) => `  ${source}: ${reason}`),
+      ...dataset.failures.map(({ source, reason }) => `  ${failureOf(source, reason)}`),
     );
   }
   if (dataset.state !== 'completed') process.exitCode = 1;

@@ -7,6 +7,7 @@ import { suggestConfig } from '../conversion/suggest.ts';
 import { InputError } from '../errors.ts';
 import { createMetrics } from '../metrics/index.ts';
 import { withReleasers } from '../releasers.ts';
+import { localError } from '../storage/local-errors.ts';
 import { type CliContext, printJson, printLines, toUrl } from './context.ts';
 import type { Picture } from '../recording/types.ts';
 import { sourceSettings } from './settings.ts';
@@ -35,7 +36,9 @@ async function writePictures(
 ): Promise<Shown[]> {
   const { pngOf } = await import('../conversion/picture-png.ts');
   const place = resolve(folder);
-  await mkdir(place, { recursive: true });
+  await mkdir(place, { recursive: true }).catch((thrown: unknown) => {
+    throw localError(thrown, 'write pictures to', place);
+  });
   const used = new Map<string, number>();
   const shown: Shown[] = [];
   for (const [topic, picture] of pictures) {

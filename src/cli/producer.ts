@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client';
 import { createLog } from '../log.ts';
 import { createMetrics } from '../metrics/index.ts';
-import { InputError } from '../errors.ts';
+import { InputError, StorageError } from '../errors.ts';
 import { Producer } from '../queue/producer.ts';
 import type { Refusal } from '../queue/refusals.ts';
 import { assertInsideRoots, resolveLocation } from '../storage/location.ts';
@@ -28,6 +28,13 @@ export async function withProducer<T>(
   });
   try {
     return await work(producer);
+  } catch (thrown) {
+    // Only here it is known which Redis, and that a person asks.
+    if (!(thrown instanceof StorageError) || !thrown.message.startsWith('expected Redis to ')) throw thrown;
+    const { protocol, host, pathname } = new URL(config.REDIS_URL);
+    const { retryable, reason } = thrown;
+    const message = `${thrown.message} (${protocol}//${host || pathname}, from REDIS_URL)`;
+    throw new StorageError(message, { retryable, reason, cause: thrown });
   } finally {
     await producer.close();
   }

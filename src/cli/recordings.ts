@@ -5,6 +5,7 @@ import { InputError, throwIfAborted, toError } from '../errors.ts';
 import { createMetrics } from '../metrics/index.ts';
 import { type Recording, recordingSchema } from '../queue/jobs.ts';
 import { expandSources, isPattern } from '../storage/expand-sources.ts';
+import { localError } from '../storage/local-errors.ts';
 import { type CliContext, toUrl, UsageError } from './context.ts';
 import { sourceSettings } from './settings.ts';
 
@@ -52,7 +53,7 @@ async function* listed(path: string, context: CliContext): AsyncGenerator<Record
     }
   } catch (thrown) {
     if (thrown instanceof InputError) throw thrown;
-    throw new UsageError(`cannot read the list ${name}: ${toError(thrown).message}`, { cause: thrown });
+    throw new UsageError(localError(thrown, 'read the list', name).message, { cause: thrown });
   } finally {
     context.signal.removeEventListener('abort', stop);
   }

@@ -5,6 +5,7 @@ import { Registry } from 'prom-client';
 import { findEpisode, reportEpisode } from '../conversion/report-episode.ts';
 import { createMetrics } from '../metrics/index.ts';
 import { withReleasers } from '../releasers.ts';
+import { localError } from '../storage/local-errors.ts';
 import { openStorage } from '../storage/open.ts';
 import { type CliContext, printJson, printLines, toUrl } from './context.ts';
 import { sourceSettings } from './settings.ts';
@@ -38,7 +39,9 @@ export async function report(location: string, options: Options, context: CliCon
       return;
     }
     const path = resolve(options.out ?? `episode-${options.episode}.html`);
-    await writeFile(path, page);
+    await writeFile(path, page).catch((thrown: unknown) => {
+      throw localError(thrown, 'write the page', path);
+    });
     if (options.json) printJson(context, { path, ...at });
     else printLines(context, path);
   });

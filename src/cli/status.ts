@@ -4,7 +4,7 @@ import type { DatasetStatus, JobStatus } from '../queue/shapes.ts';
 import { type CliContext, paintState, printJson, printLines } from './context.ts';
 import { withProducer } from './producer.ts';
 import { barLine } from './progress-bar.ts';
-import { table } from './table.ts';
+import { failureOf, table } from './table.ts';
 import { follow, watchDataset } from './watch.ts';
 
 type Options = { readonly watch?: boolean; readonly json?: boolean };
@@ -108,7 +108,7 @@ function describeDataset(dataset: DatasetStatus, context: CliContext): string[] 
     `  created   ${dataset.createdAt}`,
     ...(dataset.finishedAt === null ? [] : [`  finished  ${dataset.finishedAt}`]),
     ...(dataset.reason === undefined ? [] : [`  reason    ${dataset.reason}`]),
-    ...failures.map(({ jobId, source, reason }) => `  failed    ${jobId} ${source}: ${reason}`),
+    ...failures.map(({ jobId, source, reason }) => `  failed    ${jobId} ${failureOf(source, reason)}`),
   ];
 }
 

@@ -43,3 +43,13 @@ export function humanSeconds(seconds: number): string {
   const whole = Math.round(seconds);
   return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`;
 }
+
+/** How many of something: `1 episode`, `2 episodes`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** Why a source failed; most reasons name it already. */
+export function failureOf(source: string, reason: string): string {
+  return reason.startsWith(source) ? reason : `${source}: ${reason}`;
+}

@@ -1,3 +1,4 @@
+import { NOT_EXAMINED } from '../dataset/check-list.ts';
 import type { Check } from '../dataset/types.ts';
 import { verify } from '../library.ts';
 import { type CliContext, paint, printJson, printLines } from './context.ts';
@@ -19,8 +20,12 @@ function describe(dataset: string, checks: readonly Check[], ok: boolean, contex
   const failed = checks.filter((check) => !check.ok).length;
   const mark = (good: boolean) =>
     good ? paint(context.out, 'green', 'ok    ') : paint(context.out, 'red', 'FAILED');
+  const unknown = checks.filter(({ message }) => message === NOT_EXAMINED);
   return [
-    ...checks.map((check) => `${mark(check.ok)}  ${check.id.padEnd(6)} ${check.message}`),
+    ...checks
+      .filter((check) => !unknown.includes(check))
+      .map((check) => `${mark(check.ok)}  ${check.id.padEnd(6)} ${check.message}`),
+    ...(unknown.length > 0 ? [`${mark(false)}  ${unknown.length} more: ${NOT_EXAMINED}`] : []),
     '',
     ok
       ? `${dataset}: all ${checks.length} checks passed`

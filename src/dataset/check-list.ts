@@ -1,5 +1,8 @@
 import type { Check } from './types.ts';
 
+/** What a check says that was never examined; it fails. */
+export const NOT_EXAMINED = 'could not be examined: what it needs is missing or damaged';
+
 /** Faults kept in words for one check; the rest is counted. */
 const SHOWN = 3;
 
@@ -54,7 +57,7 @@ export class CheckList<Id extends string> {
       const skipped = this.#skipped.get(id);
       if (skipped !== undefined) return { id, ok: true, message: `does not apply: ${skipped}` };
       if (!this.#examined.has(id)) {
-        return { id, ok: false, message: 'could not be examined: what it needs is missing or damaged' };
+        return { id, ok: false, message: NOT_EXAMINED };
       }
       return { id, ok: true, message: this.#statements[id] };
     });

@@ -109,7 +109,7 @@ onTerminal('a conversion shows a bar that is gone at the end, and its result', a
   t.regex(shown(), /[█░]{24} +\d+ %  convert \d+ frames {2}run\.mcap/);
   const last = drawings(shown()).at(-1)?.join('\n') ?? '';
   t.notRegex(last, /░/);
-  t.regex(last, /out-1: 1 episodes, \d+ frames/);
+  t.regex(last, /out-1: 1 episode, \d+ frames/);
 });
 
 onTerminal(
