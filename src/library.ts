@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BatchOutcome } from './conversion/batch.ts';
@@ -9,6 +9,7 @@ import type { Check, EpisodeManifest } from './dataset/types.ts';
 import { InputError } from './errors.ts';
 import type { Metrics } from './metrics/index.ts';
 import { withReleasers } from './releasers.ts';
+import { localError } from './storage/local-errors.ts';
 import { resolveLocation } from './storage/location.ts';
 import type { S3Settings } from './storage/types.ts';
 
@@ -103,6 +104,9 @@ export async function convert(
   const scratch = options.scratch ?? join(tmpdir(), `roboflow-convert-${process.pid}-${runId}`);
   const { onProgress, onRecording, task } = options;
   return withReleasers(async (release) => {
+    await mkdir(scratch, { recursive: true }).catch((thrown: unknown) => {
+      throw localError(thrown, 'make the scratch folder', scratch);
+    });
     release(() =>
       options.scratch === undefined ? rm(scratch, { recursive: true, force: true }) : removeIfEmpty(scratch),
     );

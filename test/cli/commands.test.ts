@@ -161,6 +161,14 @@ test('every wrong use ends with 2, every failure with 1, and says why on standar
     t.false((ended.stdout + ended.stderr).includes('\x1b'), `${title}: no colours without a terminal`);
     t.notRegex(ended.stderr, /\n {4}at /, `${title}: no stack`);
   }
+  const scratch = await run(['convert', 'good.mcap', '-c', 'map.yaml', '-o', 'z', '-t', 'x'], undefined, {
+    SCRATCH_DIR: at('good.mcap'),
+  });
+  t.is(scratch.code, 1);
+  t.regex(
+    scratch.stderr,
+    /^error: cannot make the scratch folder \S+: a part of the path is a file[^\n]*\n$/,
+  );
   const wrong = await run(['status'], undefined, { WORKERS: 'many', LOG_LEVEL: 'loud' });
   t.is(wrong.code, 2);
   t.regex(wrong.stderr, /2 wrong value\(s\):\n {2}WORKERS: .*\n {2}LOG_LEVEL: /);
