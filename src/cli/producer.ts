@@ -24,7 +24,13 @@ export async function withProducer<T>(
     checkSource: check.source,
     checkPrefix: check.prefix,
     checkOutput: check.output,
-    openOutput: (url) => openStorage(url, { ...sourceSettings(), metrics, role: 'destination' }),
+    openOutput: (url) =>
+      openStorage(url, {
+        ...sourceSettings(),
+        metrics,
+        role: 'destination',
+        roots: config.DESTINATION_ROOTS,
+      }),
   });
   try {
     return await work(producer);

@@ -27,6 +27,7 @@ export async function allowedSources(
   if (!isPattern(location)) return allowedLocation(location, roots, 'source');
   const found = await expandSources([location], {
     ...options,
+    roots,
     check: async (base) => {
       if (roots.length > 0) await assertInsideRoots(base, roots, 'source');
     },

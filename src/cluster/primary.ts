@@ -61,7 +61,13 @@ export async function startPrimary(config: Config): Promise<void> {
       allowedSources(location, config.SOURCE_ROOTS, { metrics: metrics.storage, s3, signal }),
     checkPrefix: (location) => allowedLocation(location, config.SOURCE_ROOTS, 'prefix'),
     checkOutput: (location) => allowedLocation(location, config.DESTINATION_ROOTS, 'output'),
-    openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination', s3 }),
+    openOutput: (url) =>
+      openStorage(url, {
+        metrics: metrics.storage,
+        role: 'destination',
+        s3,
+        roots: config.DESTINATION_ROOTS,
+      }),
   });
   await refuseUnfitRedis(producer, log);
   await mkdir(config.SCRATCH_DIR, { recursive: true });

@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs';
-import { copyFile, open, writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import sqlite from 'node-sqlite3-wasm';
 import { InputError } from '../errors.ts';
 import { piecesOf, spoolCopy, spoolLink } from './spool.ts';
@@ -27,11 +26,11 @@ export async function openDatabase(
   const spooled = await (header.writeAhead ? spoolCopy(file, options) : spoolLink(file, options));
   try {
     if (!header.writeAhead) return opened(spooled, true);
-    if (!(await addLog(file, wal, `${spooled.path}-wal`, options))) {
+    if (wal) await addLog(wal, `${spooled.path}-wal`, options);
+    else
       losses.push({
         what: 'the database was left in write-ahead mode without its -wal file: its end may be missing',
       });
-    }
     return opened(spooled, false);
   } catch (thrown) {
     await spooled.close();
@@ -92,19 +91,6 @@ function opened(spooled: SpooledFile, readOnly: boolean): OpenedDatabase {
   }
 }
 
-async function addLog(
-  file: RecordingFile,
-  wal: RecordingFile | undefined,
-  path: string,
-  options: SpoolOptions,
-): Promise<boolean> {
-  if (wal) {
-    for await (const piece of piecesOf(wal, 4 << 20, options.signal))
-      await writeFile(path, piece, { flag: 'a' });
-    return true;
-  }
-  const beside = file.path === undefined ? undefined : `${file.path}-wal`;
-  if (beside === undefined || !existsSync(beside)) return false;
-  await copyFile(beside, path);
-  return true;
+async function addLog(wal: RecordingFile, path: string, { signal }: SpoolOptions): Promise<void> {
+  for await (const piece of piecesOf(wal, 4 << 20, signal)) await writeFile(path, piece, { flag: 'a' });
 }

@@ -16,7 +16,7 @@ export interface RecordingFile extends ByteSource {
 
 /**
  * What a recording is made of: one file, or the files of a rosbag2 folder.
- * `files` are names relative to the folder (for a single file: its base name alone).
+ * `files` are names relative to the folder (for a single file: its base name, then that of the log beside it, if any).
  */
 export type RecordingFiles = {
   /** URL or path as the user gave it, for messages. */

@@ -5,7 +5,6 @@ import { throwIfAborted } from '../errors.ts';
 import { compareKeys, TEMPORARY_PREFIX } from './keys.ts';
 import { errorCode, localError } from './local-errors.ts';
 import { etagOf } from './local-object.ts';
-import { isBelow } from './location.ts';
 import { isDead, ownerFrom } from './owner.ts';
 import type { ObjectInfo } from './types.ts';
 
@@ -14,13 +13,13 @@ const BATCH = 32;
 
 /**
  * Files below `root` whose key starts with `prefix`, in key order, one folder in memory at a time. Left out: temporary
- * files, what is no regular file, names that are no key, symbolic links that lead nowhere, in a circle, or out of
- * `within` (real paths). A root that does not exist is empty.
+ * files, what is no regular file, names that are no key, symbolic links that lead nowhere, in a circle, or where
+ * `within` says no to the real path. A root that does not exist is empty.
  */
 export async function* listFiles(
   root: string,
   prefix: string,
-  within: readonly string[],
+  within: (real: string) => boolean,
   options: { signal?: AbortSignal; depth?: number },
 ): AsyncGenerator<ObjectInfo> {
   const { signal, depth = Infinity } = options;
@@ -33,8 +32,7 @@ export async function* listFiles(
     throwIfAborted(signal);
     const path = join(root, parent);
     const real = await realOf(path);
-    if (real === undefined || ancestors.has(real) || !within.some((allowed) => isBelow(real, allowed)))
-      return;
+    if (real === undefined || ancestors.has(real) || !within(real)) return;
     ancestors.add(real);
     const entries = await namesIn(path, namePrefix);
     for (let at = 0; at < entries.length; at += BATCH) {
@@ -55,9 +53,7 @@ export async function* listFiles(
     if (entry.folder) return `${key}/`;
     const path = join(root, key);
     const real = entry.link ? await realOf(path) : path;
-    if (real === undefined || (entry.link && !within.some((allowed) => isBelow(real, allowed)))) {
-      return undefined;
-    }
+    if (real === undefined || (entry.link && !within(real))) return undefined;
     try {
       const found = await stat(real, { bigint: true });
       return found.isFile() ? { key, size: Number(found.size), etag: etagOf(found) } : undefined;

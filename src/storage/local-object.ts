@@ -13,20 +13,24 @@ export function etagOf(stats: BigIntStats): string {
 export class LocalObject implements StoredObject {
   readonly info: ObjectInfo;
   readonly #path: string;
+  readonly #otherPath: string;
   readonly #handle: FileHandle;
   readonly #count: ((bytes: number) => void) | undefined;
   readonly #size: bigint;
   #pathTaken = false;
 
+  /** `path` is for messages, `otherPath` for who reads the file by other means. */
   constructor(
     key: string,
     path: string,
     handle: FileHandle,
     stats: BigIntStats,
     count: ((bytes: number) => void) | undefined,
+    otherPath = path,
   ) {
     this.info = { key, size: Number(stats.size), etag: etagOf(stats) };
     this.#path = path;
+    this.#otherPath = otherPath;
     this.#handle = handle;
     this.#count = count;
     this.#size = stats.size;
@@ -36,7 +40,7 @@ export class LocalObject implements StoredObject {
   get path(): string {
     if (!this.#pathTaken) this.#count?.(Number(this.#size));
     this.#pathTaken = true;
-    return this.#path;
+    return this.#otherPath;
   }
 
   async size(): Promise<bigint> {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { link, open, rename, stat, utimes } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { link, open, rename, stat, utimes, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
 import { StorageError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
+import type { OpenedFolder } from './boundary.ts';
 import { lockFile, unlinkIfThere } from './file-lock.ts';
 import { TEMPORARY_PREFIX } from './keys.ts';
 import { errorCode } from './local-errors.ts';
@@ -12,17 +13,19 @@ import { piecesOf } from './sha256.ts';
 import type { PutBody, PutOptions } from './types.ts';
 
 /**
- * Writes `body` to `path`, whose folder exists, so that others see the old content, nothing, or all of the new:
- * temporary file beside it, flush to disk, then rename (`ifAbsent`: a hard link, which never replaces; `ifMatch`: under
+ * Writes `body` to `name` in an open folder so that others see the old content, nothing, or all of the new: temporary
+ * file beside it, flush to disk, then rename (`ifAbsent`: a hard link, which never replaces; `ifMatch`: under
  * a lock of the object). Modification times of one path only grow, so every version has its own etag.
  */
 export async function writeFileAtomically(
-  path: string,
+  folder: OpenedFolder,
+  name: string,
   body: PutBody,
   options: PutOptions,
 ): Promise<{ size: number; etag: string; sha256: string }> {
-  const folder = dirname(path);
-  const temporary = join(folder, TEMPORARY_PREFIX + uniqueOwnerName());
+  const path = folder.at(name);
+  const shown = join(folder.real, name);
+  const temporary = folder.at(TEMPORARY_PREFIX + uniqueOwnerName());
   return withReleasers(async (release) => {
     const hash = createHash('sha256');
     const file = await open(temporary, 'wx');
@@ -40,15 +43,15 @@ export async function writeFileAtomically(
       await file.close();
     }
     if (options.ifMatch !== undefined) {
-      const lock = await lockFile(lockPath(path), options.signal);
+      const lock = await lockFile(folder.at(lockName(name)), options.signal);
       release(() => lock.release());
-      await assertVersion(path, options.ifMatch);
+      await assertVersion(path, shown, options.ifMatch);
     }
     await makeNewer(temporary, path);
     const written = await stat(temporary, { bigint: true });
-    if (options.ifAbsent) await linkAbsent(temporary, path);
+    if (options.ifAbsent) await linkAbsent(temporary, path, shown);
     else await rename(temporary, path);
-    await syncFolder(folder);
+    await syncFolder(folder.handle);
     return { size, etag: etagOf(written), sha256: hash.digest('hex') };
   });
 }
@@ -61,11 +64,11 @@ async function writeAll(file: Awaited<ReturnType<typeof open>>, piece: Uint8Arra
   }
 }
 
-async function assertVersion(path: string, expected: string): Promise<void> {
+async function assertVersion(path: string, shown: string, expected: string): Promise<void> {
   const found = await versionOf(path);
   if (found === expected) return;
   throw new StorageError(
-    `expected version ${expected} of ${path}, found ${found ?? 'no such object'}: somebody else wrote it`,
+    `expected version ${expected} of ${shown}, found ${found ?? 'no such object'}: somebody else wrote it`,
     { retryable: false, reason: 'other' },
   );
 }
@@ -95,12 +98,12 @@ async function makeNewer(temporary: string, path: string): Promise<void> {
   await utimes(temporary, seconds, seconds);
 }
 
-async function linkAbsent(temporary: string, path: string): Promise<void> {
+async function linkAbsent(temporary: string, path: string, shown: string): Promise<void> {
   try {
     await link(temporary, path);
   } catch (thrown) {
     if (errorCode(thrown) !== 'EEXIST') throw thrown;
-    throw new StorageError(`expected no object at ${path}, found one: somebody else wrote it`, {
+    throw new StorageError(`expected no object at ${shown}, found one: somebody else wrote it`, {
       retryable: false,
       reason: 'other',
       cause: thrown,
@@ -109,20 +112,16 @@ async function linkAbsent(temporary: string, path: string): Promise<void> {
 }
 
 /** The lock of conditional writes of one object. */
-function lockPath(path: string): string {
-  const name = createHash('sha256').update(basename(path)).digest('hex').slice(0, 32);
-  return join(dirname(path), `${TEMPORARY_PREFIX}lock.${name}`);
+function lockName(name: string): string {
+  return `${TEMPORARY_PREFIX}lock.${createHash('sha256').update(name).digest('hex').slice(0, 32)}`;
 }
 
 /** Makes a rename durable; file systems that cannot flush folders are left to their own ways. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
+async function syncFolder(folder: FileHandle): Promise<void> {
   try {
-    await handle.sync();
+    await folder.sync();
   } catch (thrown) {
     const code = errorCode(thrown);
     if (code !== 'EINVAL' && code !== 'ENOTSUP' && code !== 'EISDIR') throw thrown;
-  } finally {
-    await handle.close();
   }
 }

@@ -1,14 +1,14 @@
-import { constants } from 'node:fs';
-import { lstat, mkdir, open, rmdir, stat, unlink } from 'node:fs/promises';
+import { rmdir, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { InputError, StorageError, throwIfAborted } from '../errors.ts';
+import { StorageError, throwIfAborted } from '../errors.ts';
 import type { StorageMetrics } from '../metrics/storage.ts';
+import { Boundary, type OpenedFolder, pinnedPath } from './boundary.ts';
 import { assertKey, assertPrefix } from './keys.ts';
 import { errorCode, localError } from './local-errors.ts';
 import { listFiles, sweepFolder } from './local-list.ts';
 import { etagOf, LocalObject } from './local-object.ts';
 import { writeFileAtomically } from './local-write.ts';
-import { fileUrl, isBelow, resolvedPath } from './location.ts';
+import { fileUrl } from './location.ts';
 import { once } from './retry.ts';
 import { sha256Of } from './sha256.ts';
 import type { ObjectInfo, PutBody, PutOptions, PutResult, Storage, StoredObject } from './types.ts';
@@ -19,7 +19,12 @@ export type LocalStorageOptions = {
   readonly role: 'source' | 'destination';
   /** Folders beside the root that symbolic links may lead into. */
   readonly linkTargets?: readonly string[];
+  /** Where everything must really lie (URLs or absolute paths); none or empty: anywhere. */
+  readonly roots?: readonly string[];
 };
+
+/** How often the folder of an object is made anew under a write. */
+const FOLDER_TRIES = 20;
 
 const STAYS: ReadonlySet<string> = new Set([
   'ENOTEMPTY',
@@ -34,16 +39,18 @@ const STAYS: ReadonlySet<string> = new Set([
 /**
  * A folder as a store. Writing goes to a temporary name in the target's folder, is flushed to disk and renamed: an
  * object is there complete or not at all. A crash leaves at most temporary files (`sweep`). Symbolic links are followed
- * only where they stay inside the root (or `linkTargets`).
+ * only where they stay inside the root (or `linkTargets`) and inside `roots`; see `Boundary`.
  */
 export class LocalStorage implements Storage {
   readonly kind = 'file';
   readonly url: string;
   readonly #root: string;
   readonly #options: LocalStorageOptions;
+  readonly #boundary: Boundary;
 
   constructor(root: string, options: LocalStorageOptions) {
     this.#root = root;
+    this.#boundary = new Boundary(root, options.linkTargets, options.roots);
     this.#options = options;
     this.url = fileUrl(root).href.replace(/(?<!\/)\/$/, '');
   }
@@ -53,7 +60,7 @@ export class LocalStorage implements Storage {
     throwIfAborted(options.signal);
     const path = join(this.#root, key);
     try {
-      const found = await stat(await this.#inside(path, key), { bigint: true });
+      const found = await stat(await this.#boundary.realPath(path, key), { bigint: true });
       return found.isFile() ? { key, size: Number(found.size), etag: etagOf(found) } : undefined;
     } catch (thrown) {
       if (errorCode(thrown) === 'ENOENT' || errorCode(thrown) === 'ENOTDIR') return undefined;
@@ -66,9 +73,7 @@ export class LocalStorage implements Storage {
     throwIfAborted(options.signal);
     const path = join(this.#root, key);
     try {
-      const real = await this.#inside(path, key);
-      // O_NONBLOCK: opening a FIFO that nobody writes to must not hang
-      const handle = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+      const { handle, real } = await this.#boundary.openFile(path, key);
       try {
         const found = await handle.stat({ bigint: true });
         if (!found.isFile()) {
@@ -78,7 +83,9 @@ export class LocalStorage implements Storage {
           });
         }
         const count = this.#options.role === 'source' ? this.#countRead : undefined;
-        return new LocalObject(key, real, handle, found, count);
+        // by name it might be another file by then; programs that are started cannot open it so, and nobody gives them sources
+        const pinned = (this.#options.roots ?? []).length > 0;
+        return new LocalObject(key, real, handle, found, count, pinned ? pinnedPath(handle, real) : real);
       } catch (thrown) {
         await handle.close();
         throw thrown;
@@ -105,20 +112,24 @@ export class LocalStorage implements Storage {
     });
   }
 
-  /** Somebody who removes the last object of a folder may take the folder away under a write: then it is made anew. */
+  /** Whoever removes the last object of a folder may take the folder away under a write: then it is made anew. */
   async #write(
     path: string,
     key: string,
     body: PutBody,
     options: PutOptions,
-    again = true,
+    again = FOLDER_TRIES,
   ): ReturnType<typeof writeFileAtomically> {
     try {
-      const folder = await this.#folderFor(dirname(path), key);
-      return await writeFileAtomically(join(folder, basename(path)), body, options);
+      const folder = await this.#boundary.openFolder(dirname(path), key, true);
+      try {
+        return await writeFileAtomically(folder, basename(path), body, options);
+      } finally {
+        await folder.close();
+      }
     } catch (thrown) {
-      if (!again || errorCode(thrown) !== 'ENOENT') throw thrown;
-      return this.#write(path, key, body, options, false);
+      if (again === 0 || errorCode(thrown) !== 'ENOENT') throw thrown;
+      return this.#write(path, key, body, options, again - 1);
     }
   }
 
@@ -127,8 +138,8 @@ export class LocalStorage implements Storage {
     options: { signal?: AbortSignal; depth?: number } = {},
   ): AsyncIterable<ObjectInfo> {
     assertPrefix(prefix);
-    const within = [await resolvedPath(this.#root), ...(await this.#linkTargets())];
-    yield* listFiles(this.#root, prefix, within, options);
+    const { covers } = await this.#boundary.places();
+    yield* listFiles(this.#root, prefix, covers, options);
   }
 
   async remove(key: string, options: { signal?: AbortSignal } = {}): Promise<void> {
@@ -137,9 +148,8 @@ export class LocalStorage implements Storage {
     const path = join(this.#root, key);
     try {
       // the link itself goes, never what it points to
-      const folder = await this.#inside(dirname(path), key);
-      await unlink(join(folder, basename(path)));
-      await this.#pruneFolders(dirname(path));
+      await this.#within(dirname(path), key, (folder) => unlink(folder.at(basename(path))));
+      await this.#pruneFolders(dirname(path), key);
     } catch (thrown) {
       if (errorCode(thrown) === 'ENOENT' || errorCode(thrown) === 'ENOTDIR') return;
       throw localError(thrown, 'remove', path);
@@ -147,10 +157,11 @@ export class LocalStorage implements Storage {
   }
 
   /** Folders exist for their objects only: empty ones go, up to the root, which stays. */
-  async #pruneFolders(path: string): Promise<void> {
+  async #pruneFolders(path: string, key: string): Promise<void> {
     for (let folder = path; folder.length > this.#root.length; folder = dirname(folder)) {
+      const name = basename(folder);
       try {
-        await rmdir(folder);
+        await this.#within(dirname(folder), key, (parent) => rmdir(parent.at(name)));
       } catch (thrown) {
         // not empty, gone already, a link or mount, or not ours to remove
         if (STAYS.has(errorCode(thrown) ?? '')) return;
@@ -163,7 +174,7 @@ export class LocalStorage implements Storage {
     if ((await this.head(key, options)) === undefined) return undefined;
     const path = join(this.#root, key);
     try {
-      return await sha256Of({ path: await this.#inside(path, key) }, options.signal);
+      return await sha256Of({ path: await this.#boundary.realPath(path, key) }, options.signal);
     } catch (thrown) {
       throw localError(thrown, 'read', path);
     }
@@ -174,27 +185,13 @@ export class LocalStorage implements Storage {
     return sweepFolder(join(this.#root, prefix), options);
   }
 
-  /** The real path behind `path`; throws `InputError` when a link leads out of the root. */
-  async #inside(path: string, key: string): Promise<string> {
-    const real = await resolvedPath(path);
-    const root = await resolvedPath(this.#root);
-    if (isBelow(real, root)) return real;
-    for (const allowed of await this.#linkTargets()) if (isBelow(real, allowed)) return real;
-    throw new InputError(
-      `object key ${JSON.stringify(key)} leads out of ${this.#root} through a symbolic link`,
-    );
-  }
-
-  #linkTargets(): Promise<string[]> {
-    return Promise.all((this.#options.linkTargets ?? []).map((target) => resolvedPath(target)));
-  }
-
-  /** Makes the folder of an object and returns its real path. */
-  async #folderFor(folder: string, key: string): Promise<string> {
-    const real = await this.#inside(folder, key);
-    await mkdir(real, { recursive: true });
-    // a folder swapped for a link in between is found out here
-    if ((await lstat(real)).isSymbolicLink()) return this.#inside(real, key);
-    return real;
+  /** Does something in a folder that exists, as it was when it was opened. */
+  async #within(path: string, key: string, work: (folder: OpenedFolder) => Promise<void>): Promise<void> {
+    const folder = await this.#boundary.openFolder(path, key, false);
+    try {
+      await work(folder);
+    } finally {
+      await folder.close();
+    }
   }
 }

@@ -19,12 +19,11 @@ export type RecordingFilesOptions = Omit<StorageOptions, 'role'> & {
   readonly signal?: AbortSignal;
   /** Where objects of remote stores are kept; without it, or without room in it, they are read where they are. */
   readonly cache?: SourceCache | undefined;
-  /** Where recordings may lie (URLs or absolute paths), checked after links are resolved; none or empty: anywhere. */
-  readonly roots?: readonly string[] | undefined;
 };
 
 /**
- * The files of one recording: the single file, or those of a rosbag2 folder (names relative to it, in key order).
+ * The files of one recording: the single file (a database with the log beside it), or those of a rosbag2 folder (names
+ * relative to it, in key order).
  * Every `open` gives the version that was found here, or throws `StorageError`.
  */
 export type OpenedRecordingFiles = {
@@ -53,7 +52,10 @@ export async function openRecordingFiles(
   if (at !== undefined) {
     const storage = openStorage(at.parent, { ...options, role: 'source' });
     const found = await storage.head(at.name, signalOf(options));
-    if (found !== undefined) return opened(name, asked, storage, false, [found], options);
+    if (found !== undefined) {
+      const log = await logOf(found, storage, options);
+      return opened(name, asked, storage, false, [found, ...log], options);
+    }
   }
   const storage = openStorage(url, { ...options, role: 'source' });
   const inFolder = await filesOf(storage, url, options);
@@ -104,6 +106,17 @@ function opened(
       return (await options.cache.take(kept, open, options.signal)) ?? open();
     },
   };
+}
+
+/** The write-ahead log beside a database, when there is one. */
+async function logOf(
+  { key }: ObjectInfo,
+  storage: Storage,
+  options: RecordingFilesOptions,
+): Promise<ObjectInfo[]> {
+  if (!/\.db3$/i.test(key)) return [];
+  const log = await storage.head(`${key}-wal`, signalOf(options));
+  return log === undefined ? [] : [log];
 }
 
 /** Files directly in the folder, in key order. */

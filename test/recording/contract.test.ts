@@ -5,11 +5,14 @@ import { compress } from '@foxglove/wasm-zstd';
 import { loadDecompressHandlers } from '@mcap/support';
 import test from 'ava';
 import sqlite from 'node-sqlite3-wasm';
+import { Registry } from 'prom-client';
+import { createStorageMetrics } from '../../src/metrics/storage.ts';
 import { createDecoder } from '../../src/recording/decode.ts';
 import { isPictureSchema, toPicture } from '../../src/recording/image.ts';
 import { openRecording } from '../../src/recording/open.ts';
 import { createStampReader } from '../../src/recording/stamp.ts';
 import type { Message, Recording, RecordingFiles } from '../../src/recording/types.ts';
+import { openRecordingFiles } from '../../src/storage/recording-files.ts';
 import { bagOf } from '../helpers/bags.ts';
 import {
   DEMONSTRATION_JOINTS,
@@ -271,7 +274,9 @@ test('a database whose recorder was killed is read with its write-ahead log, and
   await whole.close();
   await writeFile(join(folder, 'alone.db3'), database);
   await writeFile(join(folder, 'alone.db3-wal'), log);
-  const alone = await openRecording(await localFiles(join(folder, 'alone.db3')), { recover: false });
+  const metrics = createStorageMetrics(new Registry());
+  const found = await openRecordingFiles(join(folder, 'alone.db3'), { metrics });
+  const alone = await openRecording(found, { recover: false });
   t.is((await all(alone)).length, 47 + 1);
   t.deepEqual(alone.losses, []);
   await alone.close();
