@@ -33,6 +33,8 @@ export class ReadAhead {
   readonly #fetch: (start: number, end: number) => Promise<Uint8Array>;
   /** Least recently used first. */
   #segments: Segment[] = [];
+  /** Requests that have not ended, also those of segments that are not kept any more. */
+  readonly #underWay = new Set<Promise<unknown>>();
   #closed = false;
   /** Where the last large read ended, and whether the reader tells what it will read. */
   #largeEnd = -1;
@@ -102,7 +104,7 @@ export class ReadAhead {
   /** Waits for requests under way. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.allSettled(this.#segments.map((segment) => segment.data));
+    await Promise.allSettled(this.#underWay);
     this.#segments = [];
   }
 
@@ -140,7 +142,9 @@ export class ReadAhead {
     for (const segment of this.#segments)
       if (segment.start > start && segment.start < end) end = segment.start;
     const data = this.#fetch(start, end);
-    data.catch(() => undefined); // thrown to whoever needs the bytes
+    const over = () => void this.#underWay.delete(data);
+    data.then(over, over); // a failure is thrown to whoever needs the bytes
+    this.#underWay.add(data);
     const segment = { start, end, nextWindow: Math.min(MAX_WINDOW, window * 2), data };
     this.#segments.push(segment);
     this.#evict();

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { CanceledError, StorageError } from '../errors.ts';
 import { assertRange } from './local-object.ts';
 import { ReadAhead } from './read-ahead.ts';
@@ -13,13 +14,20 @@ export type S3ObjectOptions = {
   readonly url: string;
   readonly info: ObjectInfo;
   readonly signal: AbortSignal | undefined;
-  /** Every byte of a body that arrives, also of a body that breaks off. */
+  /** Every byte of a body that arrives, also of a body that breaks off or that nobody waits for any more. */
   readonly count: (bytes: number) => void;
 };
+
+/** How long `close` takes in what was asked for and is on its way, ms. */
+const DRAIN_MS = 2_000;
 
 /**
  * An object read by ranged GETs, each pinned to the version that was opened (If-Match). Neighbouring reads are
  * answered from larger requests (`ReadAhead`); a body that breaks off is continued where it ended.
+ *
+ * What is counted is what arrives here. A reader that stops early takes in the requests under way, a few MiB at most, so
+ * that the count is what the store sent, and the connections can be used again. Where that is cut short, after two seconds
+ * or by the signal, the store may have sent more than is counted: what the network held then.
  */
 export class S3Object implements StoredObject {
   readonly info: ObjectInfo;
@@ -27,6 +35,7 @@ export class S3Object implements StoredObject {
   readonly #ahead: ReadAhead;
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
+  #closing = false;
 
   constructor(options: S3ObjectOptions) {
     this.info = options.info;
@@ -51,8 +60,13 @@ export class S3Object implements StoredObject {
   }
 
   async close(): Promise<void> {
-    this.#abort.abort(new CanceledError('cancelled'));
-    await this.#ahead.close();
+    this.#closing = true;
+    const cut = setTimeout(() => this.#abort.abort(new CanceledError('cancelled')), DRAIN_MS);
+    try {
+      await this.#ahead.close();
+    } finally {
+      clearTimeout(cut);
+    }
   }
 
   /** Bytes `[start, end)`, however many requests that takes. */
@@ -60,7 +74,11 @@ export class S3Object implements StoredObject {
     const { requests, url } = this.#options;
     const buffer = Buffer.allocUnsafeSlow(end - start);
     let filled = 0;
+    let begun = false;
     const outcome = await requests.ownRetry(this.#signal)(async () => {
+      // nobody waits for it any more
+      if (this.#closing && begun) throw new CanceledError('cancelled');
+      begun = true;
       try {
         for await (const piece of this.#body(start + filled, end)) {
           if (filled + piece.length > buffer.length) {
@@ -104,13 +122,17 @@ export class S3Object implements StoredObject {
         `expected range "${expected}" of ${url}, found "${answer.ContentRange ?? 'the whole object'}"`,
       );
     }
+    const body = answer.Body as Readable;
     try {
-      for await (const piece of answer.Body as AsyncIterable<Uint8Array>) {
+      for await (const piece of body as AsyncIterable<Uint8Array>) {
         count(piece.length);
         yield piece;
       }
     } catch (thrown) {
       throw s3Error(thrown, what, signal);
+    } finally {
+      // arrived, and not handed on before it broke off
+      count(body.readableLength);
     }
   }
 }

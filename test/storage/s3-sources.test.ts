@@ -3,10 +3,12 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import anyTest, { type ExecutionContext } from 'ava';
 import { Registry } from 'prom-client';
-import { InputError, StorageError } from '../../src/errors.ts';
+import { CanceledError, InputError, StorageError } from '../../src/errors.ts';
 import { createStorageMetrics } from '../../src/metrics/storage.ts';
+import { openRecording } from '../../src/recording/open.ts';
 import { SourceCache } from '../../src/storage/cache.ts';
 import { expandSources } from '../../src/storage/expand-sources.ts';
 import { openStorage } from '../../src/storage/open.ts';
@@ -37,6 +39,7 @@ async function setUp(t: ExecutionContext, files: Readonly<Record<string, Uint8Ar
   return { proxy, registry, metrics, s3, base, storage, sent, bodies };
 }
 
+const MiB = 1_048_576;
 const bytesOf = (text: string) => Buffer.from(text);
 
 test('prefixes and globs over a bucket expand to sorted recordings, a rosbag2 prefix being one', async (t) => {
@@ -104,6 +107,25 @@ test('through the cache a recording is fetched once, and a second look reads not
   await streamed.close();
 });
 
+test('an empty recording is refused in one sentence, streamed or through the cache', async (t) => {
+  const { registry, metrics, s3, base } = await setUp(t, {
+    'empty.mcap': bytesOf(''),
+    'empty.bag': bytesOf(''),
+    'bag/metadata.yaml': bytesOf(''),
+    'bag/bag_0.db3': bytesOf(''),
+  });
+  const cache = new SourceCache({ folder: join(await tempFolder(t), 'cache'), maxBytes: 1000, metrics });
+  for (const sources of [{ s3 }, { s3, cache }]) {
+    for (const name of ['empty.mcap', 'empty.bag', 'bag/bag_0.db3', 'bag']) {
+      const files = await openRecordingFiles(`${base}/${name}`, { metrics, ...sources });
+      const error = await t.throwsAsync(openRecording(files), { instanceOf: InputError }, name);
+      t.regex(error?.message ?? '', /^s3:\/\/\S+: .*(an empty file|0 bytes|found none|empty)/, name);
+      t.false(error?.message.includes('\n'));
+    }
+  }
+  t.is(await sample(registry, 'roboflow_bytes_read_total', { source: 's3' }), 0);
+});
+
 test('a recording that changed between looking and opening is not read', async (t) => {
   const { metrics, s3, base, storage } = await setUp(t, { 'a.mcap': bytesOf('before') });
   const recording = await openRecordingFiles(`${base}/a.mcap`, { metrics, s3 });
@@ -116,6 +138,46 @@ test('a recording that changed between looking and opening is not read', async (
     t.regex(error.message, /changed/);
     t.true(error.retryable);
   }
+});
+
+test('what was asked for and is left unread, or breaks off at a close, is counted as the store sent it', async (t) => {
+  const bytes = randomBytes(24 * MiB);
+  const { proxy, registry, metrics, s3, base, sent } = await setUp(t, { 'recording.mcap': bytes });
+  const storage = openStorage(base, { metrics, role: 'source', s3 });
+  const counted = () => sample(registry, 'roboflow_bytes_read_total', { source: 's3' });
+  const gets = () => proxy.seen.filter(({ method }) => method === 'GET').length;
+
+  // ranges requested ahead of a reader that stops in the middle
+  proxy.plan = (method) => (method === 'GET' ? { kind: 'latency', ms: 20 } : undefined);
+  const early = await storage.open('recording.mcap');
+  for (let at = 0; at < 6 * MiB; at += 100_000) await early.read(BigInt(at), 100_000n);
+  early.willRead?.(BigInt(16 * MiB), BigInt(2 * MiB));
+  const asked = gets();
+  await early.close();
+  t.true(gets() > asked, 'requests were under way');
+  t.is(await counted(), sent());
+  t.true(sent() > 8 * MiB, `${sent()} bytes`);
+
+  // one that the store stops sending, given up by whoever reads
+  const [before, stop] = [await counted(), new AbortController()];
+  proxy.plan = (method) => (method === 'GET' ? { kind: 'stall-body', after: 500_000 } : undefined);
+  const stopped = await storage.open('recording.mcap', { signal: stop.signal });
+  const read = stopped.read(0n, BigInt(MiB));
+  while ((await counted()) < before + 500_000) await delay(5);
+  stop.abort(new CanceledError('shutdown'));
+  await t.throwsAsync(read, { instanceOf: CanceledError });
+  await stopped.close();
+  t.is(await counted(), before + 500_000);
+
+  // and one whose answer breaks off while it is being closed is not asked for again
+  proxy.plan = (method) => (method === 'GET' ? { kind: 'truncate', after: 300_000 } : undefined);
+  const cut = await storage.open('recording.mcap');
+  cut.willRead?.(0n, BigInt(MiB));
+  const requests = gets();
+  await cut.close();
+  t.is(gets() - requests, 1);
+  t.is(await counted(), before + 800_000);
+  t.is(await counted(), sent());
 });
 
 test('a bucket that does not exist, or may not be read, says so', async (t) => {
