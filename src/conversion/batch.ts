@@ -6,6 +6,7 @@ import type { DatasetConfig } from './config.ts';
 import { convertEpisode } from './convert.ts';
 import { finalizeDataset } from './finalize.ts';
 import { type EndedRecording, type PlannedRecording, readLedger, writePlan, writeResult } from './ledger.ts';
+import { removeLeftOvers } from './left-overs.ts';
 import { openUploads } from './uploads.ts';
 import type { ConversionContext, ConversionResult, FinalizeResult, Progress } from './types.ts';
 
@@ -66,6 +67,8 @@ export async function convertBatch(
     ended.push(endedRecording(recording, outcome, startedAt));
     listener.onOutcome?.(outcome);
   }
+  const lost = ended.filter(({ state }) => state === 'failed');
+  await removeLeftOvers(output, lost, async () => async () => {}, context);
   await write(context, (put) => writeResult(put, runId, ended));
   const failed = outcomes.some((outcome) => outcome.state === 'failed');
   const converted = new Set(ended.filter(({ state }) => state !== 'failed').map(({ key }) => key));

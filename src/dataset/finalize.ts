@@ -5,7 +5,7 @@ import { DEFAULT_FEATURES, isCamera, statFeatures } from './columns.ts';
 import type { Emit } from './data-packer.ts';
 import type { DatasetSink } from './dataset-sink.ts';
 import { DatasetSummary } from './dataset-summary.ts';
-import { stagedPath } from './layout.ts';
+import { isChunked, stagedPath } from './layout.ts';
 import { PackedSink } from './packed-sink.ts';
 import { type ColumnValues, openParquet, type ParquetReader } from './parquet.ts';
 import { readAhead } from './read-ahead.ts';
@@ -100,7 +100,10 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
   return { episodes: summary.episodes, frames: summary.frames, tasks: summary.tasks.length, paths };
 }
 
-/** Readers take every table they find under these folders, so none of an earlier, longer dataset may stay. */
+/**
+ * Readers take every table they find under these folders, so none of an earlier, longer dataset may stay. What is no
+ * file of a dataset stays: somebody may keep recordings in a `data` folder beside it.
+ */
 async function removeStale(
   { files, remove }: FinalizeInput,
   prefixes: readonly string[],
@@ -109,7 +112,9 @@ async function removeStale(
   if (!remove) return;
   for (const prefix of prefixes) {
     const stale: string[] = [];
-    for await (const { key } of files.list(prefix)) if (!written.has(key)) stale.push(key);
+    for await (const { key } of files.list(prefix)) {
+      if (!written.has(key) && isChunked(key)) stale.push(key);
+    }
     for (const key of stale) await remove(key);
   }
 }

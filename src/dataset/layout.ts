@@ -14,7 +14,8 @@ export const TASKS_PATH = 'meta/tasks.parquet';
 
 /** Manifests, one a recording; everything the service keeps beside a dataset lies under `.roboflow/`. */
 const LEDGER_EPISODES_PREFIX = '.roboflow/episodes/';
-const STAGED_PREFIX = '.roboflow/staged/';
+export const STAGED_PREFIX = '.roboflow/staged/';
+export const VIDEOS_PREFIX = 'videos/';
 
 /** A file's place in a chunked folder. */
 export type ChunkFile = { readonly chunk: number; readonly file: number };
@@ -93,6 +94,22 @@ export function conversionVideoPath(
 ): string {
   if (dataset.format === 'v3.0' && !dataset.pack) return videoPath(video.feature, recording.slot);
   return `${STAGED_PREFIX}${recording.key}/${video.feature}/${video.episode ?? 0}.mp4`;
+}
+
+/**
+ * Whose file a path is, when a conversion put it there: by key in the ledger, by slot among the videos of a v3.0 dataset
+ * whose videos are not joined (joined ones look the same). `undefined`: nobody's.
+ */
+export function ownerOfFile(path: string): { readonly key: string } | { readonly slot: number } | undefined {
+  const key = /^\.roboflow\/staged\/([A-Za-z0-9_-]+)(?:\.parquet$|\/)/.exec(path)?.[1];
+  if (key !== undefined) return { key };
+  const [, chunk, file] = /^videos\/[^/]+\/chunk-(\d{3,})\/file-(\d{3,})\.mp4$/.exec(path) ?? [];
+  return chunk === undefined ? undefined : { slot: Number(chunk) * CHUNKS_SIZE + Number(file) };
+}
+
+/** Whether a path is one that finalize gives: a table or video of a chunk folder. Nothing else is ever taken away. */
+export function isChunked(path: string): boolean {
+  return /\/chunk-\d{3,}\/(?:[^/]+\/)?(?:file-\d{3,}|episode_\d{6,})\.(?:parquet|mp4)$/.test(path);
 }
 
 /** Whether a file waits in the ledger for the dataset to be finalized. */

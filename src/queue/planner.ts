@@ -8,6 +8,7 @@ import {
   writePlan,
   writeResult,
 } from '../conversion/ledger.ts';
+import { removeLeftOvers, type Unpublished } from '../conversion/left-overs.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult, Log } from '../conversion/types.ts';
 import { InputError, throwIfAborted } from '../errors.ts';
 import type { Storage } from '../storage/types.ts';
@@ -92,7 +93,7 @@ export async function runDataset(
         throw new DelayedError();
       }
     }
-    return await finish(setting, run, job, signal);
+    return await finish(setting, run, job, token, signal);
   } finally {
     await setting.store.release(claim, QUEUES.dataset, jobId, token);
   }
@@ -208,6 +209,7 @@ async function finish(
   setting: PlannerSetting,
   run: Run,
   job: Job,
+  token: string,
   signal: AbortSignal,
 ): Promise<DatasetResult> {
   const { store } = setting;
@@ -218,7 +220,10 @@ async function finish(
   const result = goesOn
     ? await publish(setting, run, job, output, blocked, signal)
     : { state: 'cancelled' as const, episodes: 0, frames: 0 };
-  if (blocked === undefined) await writeLedgerResult(setting, run, output, signal);
+  if (blocked === undefined) {
+    await removeUnpublished(setting, run, output, { jobId: job.id ?? '', token }, signal);
+    await writeLedgerResult(setting, run, output, signal);
+  }
   await store.setState(run, {
     state: result.state,
     finishedAt: Date.now(),
@@ -278,6 +283,29 @@ async function publishable(
     }
   }
   return { keys: found.toSorted((a, b) => a.slot - b.slot).map(({ key }) => key), absent };
+}
+
+/** Takes back what attempts of recordings that ended without a manifest had sent, unless somebody converts them anew. */
+async function removeUnpublished(
+  { store, log }: PlannerSetting,
+  { datasetId }: Run,
+  output: Storage,
+  { jobId, token }: { readonly jobId: string; readonly token: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const unpublished: Unpublished[] = [];
+  for await (const part of pages(store, datasetId)) {
+    for (const { key, entry, outcome } of part) {
+      const lost = outcome?.state === 'failed' || outcome?.state === 'cancelled';
+      if (lost && entry?.slot !== undefined) unpublished.push({ key, slot: entry.slot });
+    }
+  }
+  const claim = async (key: string) => {
+    const what = `episode:${datasetId}:${key}`;
+    if ((await store.claim(what, QUEUES.dataset, jobId, token)) !== undefined) return undefined;
+    return () => store.release(what, QUEUES.dataset, jobId, token);
+  };
+  await removeLeftOvers(output, unpublished, claim, { signal, log });
 }
 
 async function writeLedgerResult(

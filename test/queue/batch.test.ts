@@ -8,6 +8,7 @@ import { Worker } from 'bullmq';
 import { datasetConfig } from '../../src/conversion/config.ts';
 import type { ConversionContext, ConversionRequest } from '../../src/conversion/types.ts';
 import { asCanceled, InputError } from '../../src/errors.ts';
+import { openStorage } from '../../src/storage/open.ts';
 import { failCrashedJob } from '../../src/queue/crash.ts';
 import { QUEUES } from '../../src/queue/jobs.ts';
 import type { ActiveJob } from '../../src/queue/running.ts';
@@ -161,7 +162,10 @@ test('the job of a worker that died goes back at once, and after the second deat
   const rig = await Rig.open(t, redis.url);
   const held: ActiveJob[] = [];
   // A conversion that never ends stands for a worker that died: its job is still locked, and nobody works on it.
-  const hang = async (_: ConversionRequest, { signal }: ConversionContext) => {
+  const early: string[] = [];
+  const hang = async ({ key, slot }: ConversionRequest, { signal, output }: ConversionContext) => {
+    early.splice(0, 2, `.roboflow/staged/${key}.parquet`, `videos/cam/chunk-000/file-00${slot}.mp4`);
+    for (const path of early) await output.put(path, { bytes: Buffer.from('sent early') });
     await once(signal, 'abort');
     throw asCanceled(signal.reason);
   };
@@ -174,6 +178,15 @@ test('the job of a worker that died goes back at once, and after the second deat
   });
   await rig.enqueue('crash', ['good-1.mcap']);
   await rig.until('crash', (status) => status.episodes.active === 1);
+  const output = openStorage(join(rig.folder, 'out-crash'), {
+    metrics: dead.metrics.storage,
+    role: 'destination',
+  });
+  const lie = () => Promise.all(early.map(async (path) => (await output.head(path)) !== undefined));
+  for (const deadline = Date.now() + 60_000; !(await lie()).includes(true);) {
+    if (Date.now() > deadline) return t.fail('nothing was sent early');
+    await sleep(10);
+  }
   const { client } = rig.producer;
   const setting = { client, metrics: dead.metrics, log: silent };
   const [job] = held;
@@ -210,6 +223,8 @@ test('the job of a worker that died goes back at once, and after the second deat
       ['requeued', 1],
     ],
   );
+  await rig.ended('crash');
+  t.deepEqual(await lie(), [false, false], 'what the dead had sent already is gone');
 });
 
 test('deaths that hit one recording and then another are chance, up to the fourth of one recording', async (t) => {
