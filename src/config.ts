@@ -93,6 +93,7 @@ export const environment = z.object({
   SOURCE_ROOTS: prefixes,
   DESTINATION_ROOTS: prefixes,
   SCRATCH_DIR: folder('scratch'),
+  SCRATCH_KEEP_BYTES: whole({ fallback: 2 * GiB, min: 0, unit: 'bytes' }),
   CACHE_DIR: folder('cache'),
   CACHE_MAX_BYTES: whole({ fallback: 10 * GiB, min: 0, unit: 'bytes; 0 = no cache' }),
   BUFFER_MAX_BYTES: whole({ fallback: 256 * MiB, min: MiB, unit: 'bytes' }),

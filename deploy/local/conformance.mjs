@@ -8,17 +8,19 @@ import { tryApi } from './conformance-api.mjs';
 import { ensurePrograms } from './programs.mjs';
 import { startPrivateRedis } from './redis.mjs';
 import { fail, projectRoot, run, say, SetupError } from './steps.mjs';
+import { tapReader } from './tap.mjs';
 
 /**
  * `npm run test:conformance`: writes datasets of every kind and opens them with the real Python readers, in virtual
  * environments of their own under `.venv/` (several GB, kept between runs), and holds the chart's manifests against the
- * schemas of several versions of Kubernetes, and asks the API all that its description allows and forbids. Closes with `N passed, N failed`.
+ * schemas of several versions of Kubernetes, asks the API all that its description allows and forbids, and tries storage
+ * against a full S3 server. Closes with `N passed, N failed`.
  */
 const ENVIRONMENTS = join(projectRoot, '.venv');
 const OFFLINE = { HF_HUB_OFFLINE: '1', WANDB_MODE: 'offline', PYTHONWARNINGS: 'ignore' };
 
 /** What can be asked for alone: `npm run test:conformance -- api`; with `--seed=N`, the API other questions. */
-const parts = { datasets: tryDatasets, manifests: tryManifests, api: tryApiOn };
+const parts = { datasets: tryDatasets, manifests: tryManifests, api: tryApiOn, storage: tryStorage };
 
 async function main() {
   const asked = process.argv.slice(2);
@@ -34,7 +36,8 @@ async function main() {
   const requirements = JSON.parse(
     await readFile(join(projectRoot, 'test/conformance/requirements.json'), 'utf8'),
   );
-  const uv = await ensureInstaller(requirements.installer);
+  // storage alone needs no Python
+  const uv = wanted.join() === 'storage' ? undefined : await ensureInstaller(requirements.installer);
   const checks = [];
   for (const [part, attempt] of Object.entries(parts)) {
     if (wanted.length > 0 && !wanted.includes(part)) continue;
@@ -56,6 +59,27 @@ async function tryDatasets({ uv, requirements: { readers } }) {
   await run(process.execPath, [join(projectRoot, 'dist/test/conformance/datasets.js'), work]);
   const checks = [];
   for (const reader of readers) checks.push(...(await tryReader(reader, work)));
+  return checks;
+}
+
+/** Storage against a full S3 server, versitygw, built with Go when this machine has none. */
+async function tryStorage() {
+  say('trying storage against versitygw (a minute, more when it is built first)');
+  const script = join(projectRoot, 'test/conformance/s3.mjs');
+  const { text, error } = await allow(run(process.execPath, [script, '--tap']));
+  const reader = tapReader();
+  const checks = [];
+  for (const line of text.split('\n')) {
+    const before = { ...reader.counts };
+    const shown = reader.line(line);
+    const [passed, failed] = ['passed', 'failed'].map((kind) => reader.counts[kind] > before[kind]);
+    if (!passed && !failed) continue;
+    say(shown);
+    checks.push({ where: 'storage', ok: passed, id: 'versitygw', message: shown.trim() });
+  }
+  if (!reader.ended() || checks.length === 0 || (error && reader.counts.failed === 0)) {
+    checks.push({ where: 'storage', ok: false, id: 'versitygw', message: text.slice(-400) });
+  }
   return checks;
 }
 

@@ -57,7 +57,13 @@ export async function startWorker(config: Config): Promise<void> {
     stalledIntervalMs: config.STALLED_INTERVAL_MS,
     defaultAttempts: config.JOB_ATTEMPTS,
     telemetry: tracing?.telemetry,
-    openOutput: (url) => openStorage(url, { metrics: metrics.storage, role: 'destination', s3 }),
+    openOutput: (url) =>
+      openStorage(url, {
+        metrics: metrics.storage,
+        role: 'destination',
+        s3,
+        roots: config.DESTINATION_ROOTS,
+      }),
     convert: (request, context) =>
       convertEpisode(request, {
         ...context,
@@ -74,11 +80,13 @@ export async function startWorker(config: Config): Promise<void> {
         metrics: metrics.storage,
         s3,
         signal,
+        roots: config.SOURCE_ROOTS,
         check: (base) => assertAllowed(base, config),
       }),
     scratch: config.SCRATCH_DIR,
     context: {
       bufferMaxBytes: config.BUFFER_MAX_BYTES,
+      scratchKeepBytes: config.SCRATCH_KEEP_BYTES,
       upload: { concurrency: config.UPLOAD_CONCURRENCY, maxAttempts: config.UPLOAD_MAX_ATTEMPTS },
       metrics,
     },

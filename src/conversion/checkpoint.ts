@@ -1,5 +1,5 @@
 import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parseManifest } from '../dataset/manifest.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { toError } from '../errors.ts';
@@ -94,6 +94,69 @@ export async function sweepScratch(root: string, now = Date.now()): Promise<numb
     await removeIfEmpty(scratch);
   }
   return removed;
+}
+
+/**
+ * Bounds what interrupted uploads keep under the scratch root: a store that is slow or away must not fill the disk with
+ * the files of one recording after the other, and the next attempt may come elsewhere. Of the checkpoints that nobody
+ * works on, the longest kept go until the others take at most `maxBytes`; their recordings are converted again. So do
+ * attempts of dead processes from the day before. Returns the number of folders removed.
+ */
+export async function boundCheckpoints(root: string, maxBytes: number, now = Date.now()): Promise<number> {
+  const kept: { folder: string; bytes: number; since: number }[] = [];
+  let removed = 0;
+  for (const job of await foldersIn(root)) {
+    for (const name of await attemptsIn(join(root, job))) {
+      if (isAlive(name)) continue;
+      const folder = join(root, job, name);
+      const checkpoint = await timeOf(join(folder, CHECKPOINT));
+      const since = checkpoint ?? (await timeOf(folder)) ?? now;
+      if (now - since > KEEP_MS) removed += await removeAttempt(folder);
+      else if (checkpoint !== undefined) kept.push({ folder, since, bytes: await bytesIn(folder) });
+    }
+  }
+  let total = kept.reduce((sum, { bytes }) => sum + bytes, 0);
+  for (const { folder, bytes } of kept.toSorted((a, b) => a.since - b.since)) {
+    if (total <= maxBytes) break;
+    removed += await removeAttempt(folder);
+    total -= bytes;
+  }
+  return removed;
+}
+
+/** Removes an attempt that nobody works on, by taking it over first: half of one must not be adopted. */
+async function removeAttempt(folder: string): Promise<number> {
+  const scratch = dirname(folder);
+  const mine = join(scratch, attemptName());
+  try {
+    await rename(folder, mine);
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return 0; // somebody goes on with it
+    throw toError(thrown);
+  }
+  await rm(mine, { recursive: true, force: true });
+  await removeIfEmpty(scratch);
+  return 1;
+}
+
+async function timeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).mtimeMs;
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw toError(thrown);
+  }
+}
+
+async function bytesIn(folder: string): Promise<number> {
+  let bytes = 0;
+  try {
+    for (const name of await readdir(folder)) bytes += (await stat(join(folder, name))).size;
+  } catch (thrown) {
+    // adopted meanwhile
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw toError(thrown);
+  }
+  return bytes;
 }
 
 /** Removes a folder that holds nothing; one that does, or is gone, is left alone. */

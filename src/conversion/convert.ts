@@ -1,10 +1,12 @@
 import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError, StorageError, throwIfAborted } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
 import {
   adoptCheckpoint,
+  boundCheckpoints,
   createAttempt,
   releaseAttempt,
   removeDeadAttempts,
@@ -18,6 +20,9 @@ import { produceEpisode } from './produce.ts';
 import { StageProgress } from './progress.ts';
 import { openSource } from './source.ts';
 import type { ConversionContext, ConversionRequest, ConversionResult } from './types.ts';
+
+/** What interrupted uploads may keep in scratch unless the caller says otherwise. */
+const DEFAULT_KEEP_BYTES = 2_147_483_648; // 2 GiB
 
 /**
  * Converts one recording and publishes it: plan, convert, verify, upload, manifest last; a file that is complete is sent
@@ -45,7 +50,7 @@ export async function convertEpisode(
       throwIfAborted(signal);
       progress.enter('plan');
       const spool = await createAttempt(context.scratch);
-      release(() => leaveScratch(context.scratch, spool, false));
+      release(() => leaveScratch(context, spool, false));
       const source = await openSource(request.source, context, request.config.recover, spool);
       release(() => source.close());
       const marks = await readMarks(request, context);
@@ -56,7 +61,7 @@ export async function convertEpisode(
       const adopted = await adoptCheckpoint(context.scratch, matches);
       const folder = adopted?.folder ?? (await createAttempt(context.scratch));
       let [verified, interrupted] = [false, false];
-      release(() => leaveScratch(context.scratch, folder, interrupted));
+      release(() => leaveScratch(context, folder, interrupted));
       const uploads = new EpisodeUploads(context, progress);
       release(() => uploads.close());
       // files of the same names that an older manifest vouches for stay until the new ones are verified
@@ -137,8 +142,18 @@ function willComeBack(thrown: unknown, retryFollows: boolean): boolean {
 }
 
 /** The attempt's folder goes, or stays for the next one; the job's folder goes with the last. */
-async function leaveScratch(scratch: string, folder: string, interrupted: boolean): Promise<void> {
-  if (interrupted) return releaseAttempt(folder);
-  await rm(folder, { recursive: true, force: true });
-  await removeIfEmpty(scratch);
+async function leaveScratch(
+  { scratch, scratchKeepBytes = DEFAULT_KEEP_BYTES, log }: ConversionContext,
+  folder: string,
+  interrupted: boolean,
+): Promise<void> {
+  if (!interrupted) {
+    await rm(folder, { recursive: true, force: true });
+    await removeIfEmpty(scratch);
+    return;
+  }
+  await releaseAttempt(folder);
+  const removed = await boundCheckpoints(dirname(scratch), scratchKeepBytes);
+  if (removed > 0)
+    log.warn({ removed }, 'gave up kept files of interrupted uploads: their recordings are converted again');
 }

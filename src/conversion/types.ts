@@ -42,10 +42,12 @@ export type ConversionContext = {
   /** How source stores are reached. */
   readonly sources?: Omit<RecordingFilesOptions, 'metrics' | 'signal'>;
   /**
-   * Folder of this job's attempts; created by the conversion. It is removed at the end, unless the upload was
-   * interrupted and another attempt will follow (`retryFollows`, or a shutdown): then the verified files stay for it.
+   * Folder of this job's attempts, beside those of other jobs; created by the conversion. It is removed at the end,
+   * unless the upload was interrupted and another attempt will follow (`retryFollows`, or a shutdown): then the verified
+   * files stay for it, as long as those of all jobs take no more than `scratchKeepBytes` (default 2 GiB).
    */
   readonly scratch: string;
+  readonly scratchKeepBytes?: number;
   readonly retryFollows?: boolean;
   /** Bound of decoded data in memory, bytes. */
   readonly bufferMaxBytes: number;

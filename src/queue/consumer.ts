@@ -41,7 +41,7 @@ export type ConsumerOptions = ActiveListener & {
   readonly listSources: WatchSetting['listSources'];
   /** Folder under which every try gets one of its own. */
   readonly scratch: string;
-  readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'upload' | 'metrics'>;
+  readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'scratchKeepBytes' | 'upload' | 'metrics'>;
   readonly log: Log;
   /** Tracing of jobs; none by default. */
   readonly telemetry?: Telemetry | undefined;

@@ -19,7 +19,7 @@ export type EpisodeSetting = {
   readonly openOutput: (url: string) => Storage;
   readonly convert: (request: ConversionRequest, context: ConversionContext) => Promise<ConversionResult>;
   readonly scratch: string;
-  readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'upload' | 'metrics'>;
+  readonly context: Pick<ConversionContext, 'bufferMaxBytes' | 'scratchKeepBytes' | 'upload' | 'metrics'>;
   readonly log: Log;
 };
 

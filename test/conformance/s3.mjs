@@ -1,7 +1,7 @@
 /**
  * The storage tests against versitygw, a full S3 server over a folder, beside SeaweedFS: contract, faults, sources and
  * a conversion from bucket to bucket. Needs a build (`npm run build`); takes versitygw from `VERSITYGW`, `PATH` or
- * `~/go/bin`, else builds it with Go.
+ * `~/go/bin`, else builds it with Go. Arguments go to AVA. `npm run test:conformance -- storage` runs this.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -21,10 +21,10 @@ function findVersitygw() {
 }
 
 if (!findVersitygw()) {
-  console.log(`building ${PACKAGE} (some minutes) …`);
+  console.error(`building ${PACKAGE} (some minutes) …`);
   try {
     execFileSync('go', ['install', PACKAGE], {
-      stdio: 'inherit',
+      stdio: ['ignore', 'ignore', 'inherit'],
       env: { ...process.env, GOBIN: join(homedir(), 'go/bin') },
     });
   } catch (error) {
@@ -36,7 +36,7 @@ const ava = join(root, 'node_modules/ava/entrypoints/cli.mjs');
 const tests = ['s3', 's3-faults', 's3-sources', 's3-conversion'].map(
   (name) => `dist/test/storage/${name}.test.js`,
 );
-const { status } = spawnSync(process.execPath, [ava, ...tests], {
+const { status } = spawnSync(process.execPath, [ava, ...process.argv.slice(2), ...tests], {
   cwd: root,
   stdio: 'inherit',
   env: { ...process.env, VERSITYGW: findVersitygw() },

@@ -1,6 +1,7 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { boundCheckpoints } from '../../src/conversion/checkpoint.ts';
 import { CanceledError, StorageError } from '../../src/errors.ts';
 import type { Storage } from '../../src/storage/types.ts';
 import { bench, temporaryFolder } from '../helpers/conversion.ts';
@@ -75,6 +76,49 @@ test('an interrupted upload is gone on with by the next attempt, without a secon
     [[0], [30]],
   );
   t.deepEqual(await files(plain.context.scratch), []);
+});
+
+test('a store that is away fills scratch up to a limit: of the files kept for it the oldest are given up', async (t) => {
+  const recording = await recordingOf(t);
+  const plain = await bench(t);
+  const root = join(plain.folder, 'scratch');
+  const output = failingOn(plain.context.output, /\.mp4$/, flaky);
+  const upload = { concurrency: 2, maxAttempts: 1 };
+  const kept = async () =>
+    (await readdir(root, { recursive: true })).filter((path) => path.endsWith('checkpoint.json'));
+  const sizes = async () => {
+    const entries = await readdir(root, { recursive: true, withFileTypes: true });
+    const found = entries.filter((entry) => entry.isFile());
+    const stats = await Promise.all(found.map((entry) => stat(join(entry.parentPath, entry.name))));
+    return stats.reduce((sum, { size }) => sum + size, 0);
+  };
+  const interrupt = async (key: string, scratchKeepBytes: number) => {
+    const scratch = join(root, key);
+    const away = await bench(t, { output, upload, scratch, scratchKeepBytes, retryFollows: true });
+    await t.throwsAsync(away.convert(recording, config, key), { name: 'StorageError' });
+  };
+  await interrupt('a', 1e9);
+  const one = await sizes();
+  const limit = Math.round(2.5 * one);
+  for (const key of ['b', 'c', 'd', 'e']) {
+    await interrupt(key, limit);
+    t.true((await sizes()) <= limit, key);
+  }
+  t.deepEqual(
+    (await kept()).map((path) => path.split('/')[0]).toSorted(),
+    ['d', 'e'],
+    'two have room, the youngest',
+  );
+  t.deepEqual((await readdir(root)).toSorted(), ['d', 'e']);
+  // one that is taken over just now is nobody's to remove; one of the day before is
+  const [alive] = await readdir(join(root, 'd'));
+  await rename(join(root, 'd', alive ?? ''), join(root, 'd', `attempt-${process.pid}-x`));
+  t.is(await boundCheckpoints(root, 0), 1);
+  t.deepEqual(await readdir(root), ['d']);
+  await mkdir(join(root, 'dead', 'attempt-0-without-checkpoint'), { recursive: true });
+  t.is(await boundCheckpoints(root, 0), 0);
+  t.is(await boundCheckpoints(root, 0, Date.now() + 25 * 3_600_000), 1);
+  t.deepEqual(await readdir(root), ['d']);
 });
 
 test('verified files that were damaged before their upload are never published, and converted anew', async (t) => {

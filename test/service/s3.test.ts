@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import anyTest from 'ava';
 import { Redis } from 'ioredis';
@@ -167,6 +168,7 @@ test('a worker killed in the middle of a large upload: the next one sends what i
   await writeLongRecording(recording, { seconds: 16, cameras: ['cam_high'], ...size, pictures });
   const secret = settings.credentials?.secretAccessKey ?? '';
   const base = `s3://${name}/${randomUUID()}`;
+  proxy.plan = () => ({ kind: 'reset' });
   const service = await startService(t, {
     REDIS_URL: redis.url,
     WORKERS: '1',
@@ -178,6 +180,26 @@ test('a worker killed in the middle of a large upload: the next one sends what i
     AWS_SECRET_ACCESS_KEY: secret,
   });
   const isPart = (url: string) => url.includes('partNumber=');
+  const small = join(folder, 'small.mcap');
+  await writeFile(small, await demonstration({ seconds: 1 }));
+  const asked = await service.post('/v1/datasets', {
+    datasetId: 'early',
+    output: `${base}/early`,
+    config,
+    recordings: [{ source: `file://${small}` }],
+  });
+  t.is(asked.status, 202, 'nothing is asked of the store to take a job');
+  const glob = { datasetId: 'glob', output: `${base}/glob`, config, recordings: [{ source: `${base}/*` }] };
+  const refused = await service.post('/v1/datasets', glob);
+  t.is(refused.status, 503, refused.text);
+  t.regex(refused.text, /cannot look up s3:.*ECONNRESET/);
+  await untilAsync(async () => proxy.seen.length > 0);
+  proxy.plan = () => undefined;
+  const early = await untilAsync(async () => {
+    const { body } = await service.get<{ state: string }>('/v1/datasets/early');
+    return !['planning', 'converting', 'finalizing'].includes(body.state) && body.state;
+  });
+  t.is(early, 'completed', 'the store was away at the start, and came back');
   const stored = () =>
     proxy.seen.filter(({ url, method, status }) => method === 'PUT' && isPart(url) && status === 200);
   let parts = 0;

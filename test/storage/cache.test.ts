@@ -1,7 +1,17 @@
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { appendFile, mkdir, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import {
+  appendFile,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  stat,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Registry } from 'prom-client';
@@ -176,25 +186,85 @@ async function inChild(
   return { code, signal };
 }
 
-test('of the processes that want one object at once, one fetches it', async (t) => {
-  const set = await setUp(t);
-  const version = await set.versionOf(0);
-  const body = `
-    const object = await cache.take(version, async () => {
-      appendFileSync(log, 'fetched\\n');
-      await delay(300);
-      return storage.open('0');
-    });
-    const bytes = await object.read(0n, await object.size());
-    appendFileSync(log, 'read ' + bytes.length + '\\n');
-    await object.close();`;
-  const ends = await Promise.all(Array.from({ length: 4 }, () => inChild(set, version, body)));
-  t.deepEqual(
-    ends,
-    Array.from({ length: 4 }, () => ({ code: 0, signal: null })),
+test('of eight processes over one folder each object is fetched once, nothing in use goes, and the budget holds', async (t) => {
+  const set = await setUp(t, { count: 4 });
+  const versions = await Promise.all([0, 1, 2, 3].map((index) => set.versionOf(index)));
+  // all want 0 first and hold it to the end, so that of the others only one has room beside it at a time
+  const body = (turn: number) => `
+    const versions = ${JSON.stringify(versions)};
+    const small = new SourceCache({ folder: ${JSON.stringify(set.folder)}, maxBytes: ${2 * SIZE}, metrics });
+    const { readdirSync, statSync } = await import('node:fs');
+    const take = async (index) => {
+      const object = await small.take(versions[index], async () => {
+        appendFileSync(log, 'fetch ' + index + '\\n');
+        await delay(100);
+        return storage.open(String(index));
+      });
+      let bytes = 0;
+      for (const name of ['objects', 'partial']) {
+        for (const file of readdirSync(${JSON.stringify(set.folder)} + '/' + name)) {
+          if (file.endsWith('.json')) continue;
+          try { bytes += statSync(${JSON.stringify(set.folder)} + '/' + name + '/' + file).size; } catch (error) {
+            if (error.code !== 'ENOENT') throw error;
+          }
+        }
+      }
+      if (bytes > ${2 * SIZE}) appendFileSync(log, 'over ' + bytes + '\\n');
+      return object;
+    };
+    const digest = async (object) => {
+      const { createHash } = await import('node:crypto');
+      return createHash('sha256').update(await object.read(0n, await object.size())).digest('hex');
+    };
+    const held = await take(0);
+    const before = await digest(held);
+    for (const index of [1 + ${turn} % 3, 1 + (${turn} + 1) % 3]) {
+      const other = await take(index);
+      if (other !== undefined) appendFileSync(log, 'read ' + index + ' ' + (await digest(other)) + '\\n');
+      else appendFileSync(log, 'no room\\n');
+      await other?.close();
+    }
+    if ((await digest(held)) !== before || !held.path) appendFileSync(log, 'lost\\n');
+    appendFileSync(log, 'read 0 ' + before + '\\n');
+    await held.close();`;
+  const version = versions[0] as SourceVersion;
+  const ends = await Promise.all(Array.from({ length: 8 }, (_, turn) => inChild(set, version, body(turn))));
+  t.true(
+    ends.every(({ code }) => code === 0),
+    JSON.stringify(ends),
   );
-  const lines = (await readFile(join(set.base, 'log'), 'utf8')).trim().split('\n').toSorted();
-  t.deepEqual(lines, ['fetched', ...Array.from({ length: 4 }, () => `read ${SIZE}`)]);
+  const lines = (await readFile(join(set.base, 'log'), 'utf8')).trim().split('\n');
+  t.is(lines.filter((line) => line === 'fetch 0').length, 1, 'in use by somebody all the time');
+  t.is(lines.filter((line) => line.startsWith('read 0 ')).length, 8);
+  t.deepEqual(
+    lines.filter((line) => /^(over|lost)/.test(line)),
+    [],
+  );
+  const digests = set.contents.map((bytes) => createHash('sha256').update(bytes).digest('hex'));
+  for (const line of lines.filter((each) => each.startsWith('read '))) {
+    const [, index, digest] = line.split(' ');
+    t.is(digest, digests[Number(index)]);
+  }
+  t.true((await set.cached()) <= 2);
+  for (const name of ['partial', 'in-use', 'locks'])
+    t.deepEqual(await readdir(join(set.folder, name)), [], name);
+});
+
+test('a process of another pod that shares the folder counts as alive while it touches what it holds', async (t) => {
+  const set = await setUp(t, { maxBytes: SIZE, count: 2 });
+  const cache = set.newCache();
+  await (await set.take(cache, 0))?.close();
+  const [id = ''] = (await readdir(join(set.folder, 'objects'))).filter((name) => !name.endsWith('.json'));
+  // nobody here can ask whether it lives
+  const foreign = join(set.folder, 'in-use', `${id}.0123456789ab.1.1.x`);
+  await writeFile(foreign, '');
+  t.is(await set.take(cache, 1), undefined, 'no room: the other pod uses what lies there');
+  const halfAMinuteAgo = new Date(Date.now() - 31_000);
+  await utimes(foreign, halfAMinuteAgo, halfAMinuteAgo);
+  const object = await set.take(cache, 1);
+  t.true(set.contents[1]?.equals(await all(object)));
+  await object?.close();
+  t.is(await set.cached(), 1);
 });
 
 test('a process killed while it fetches holds nobody up, and what it left is removed', async (t) => {

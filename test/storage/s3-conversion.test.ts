@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import anyTest, { type ExecutionContext } from 'ava';
 import { Registry } from 'prom-client';
 import { type DatasetConfig, datasetConfig } from '../../src/conversion/config.ts';
@@ -9,6 +11,7 @@ import type { ConversionContext } from '../../src/conversion/types.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
 import { verifyDataset } from '../../src/dataset/verify.ts';
 import { SourceCache } from '../../src/storage/cache.ts';
+import { expandSources } from '../../src/storage/expand-sources.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { quiet } from '../helpers/conversion.ts';
 import { demonstration } from '../helpers/demonstration.ts';
@@ -31,6 +34,15 @@ const config = datasetConfig.parse({
   },
 });
 
+/** Bytes of the files below a folder, now. */
+function bytesBelow(folder: string): number {
+  if (!existsSync(folder)) return 0;
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  );
+  return files.reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+}
+
 /** A bucket of recordings and one for datasets, each seen through a proxy of its own. */
 async function setUp(t: ExecutionContext, cacheBytes: number, asked: DatasetConfig = config) {
   if (server === undefined) throw new Error('no S3 server');
@@ -43,6 +55,7 @@ async function setUp(t: ExecutionContext, cacheBytes: number, asked: DatasetConf
   const registry = new Registry();
   const metrics = createMetrics(registry);
   const folder = await tempFolder(t);
+  const scratch = join(folder, 'scratch');
   const base = `s3://${bucket}/${randomUUID()}`;
   const direct = openStorage(base, { metrics: metrics.storage, role: 'destination', s3: settings });
   const cache = new SourceCache({
@@ -57,19 +70,36 @@ async function setUp(t: ExecutionContext, cacheBytes: number, asked: DatasetConf
       s3: { ...settings, endpoint: destination.endpoint },
     }),
     sources: { s3: { ...settings, endpoint: source.endpoint }, cache },
-    scratch: join(folder, 'scratch'),
+    scratch,
     bufferMaxBytes: 64 * 1024 * 1024,
     upload: { concurrency: 2, maxAttempts: 3 },
     metrics,
     log: quiet,
     signal: new AbortController().signal,
   };
-  const convert = (name: string, key: string, slot: number) =>
-    convertEpisode({ source: `${base}/raw/${name}`, config: asked, key, slot, task: 'Pick it up.' }, context);
-  const finalize = (keys: readonly string[]) =>
-    finalizeDataset({ datasetId: 'test', runId: 'r0', config: asked, keys }, context);
+  const convert = (name: string, key: string, slot: number, more: Partial<ConversionContext> = {}) => {
+    const at = name.includes(':') ? name : `${base}/raw/${name}`;
+    return convertEpisode(
+      { source: at, config: asked, key, slot, task: 'Pick it up.' },
+      { ...context, ...more, scratch: join(scratch, key) },
+    );
+  };
+  const finalize = (keys: readonly string[], more: Partial<ConversionContext> = {}) =>
+    finalizeDataset({ datasetId: 'test', runId: 'r0', config: asked, keys }, { ...context, ...more });
   const read = () => source.seen.reduce((sum, { range, sent }) => sum + (range === undefined ? 0 : sent), 0);
-  return { source, destination, registry, direct, convert, finalize, read, output: context.output };
+  return {
+    source,
+    destination,
+    settings,
+    scratch,
+    registry,
+    metrics,
+    direct,
+    convert,
+    finalize,
+    read,
+    output: context.output,
+  };
 }
 
 test('from bucket to bucket: what is counted is what the stores saw, and what lies there', async (t) => {
@@ -97,6 +127,58 @@ test('from bucket to bucket: what is counted is what the stores saw, and what li
   t.is(await written('video'), stored('.mp4'));
   t.is(await sample(registry, 'roboflow_pending_uploads'), 0);
   t.is(await sample(registry, 'roboflow_buffer_usage_bytes'), 0);
+});
+
+test('a store slower than the encoders fills scratch with the files of one recording, no more', async (t) => {
+  const { destination, scratch, direct, convert } = await setUp(t, 0);
+  for (const name of ['a.mcap', 'b.mcap']) {
+    await direct.put(`raw/${name}`, { bytes: await demonstration({ seconds: 2 }) });
+  }
+  let most = 0;
+  destination.plan = (method) => {
+    most = Math.max(most, bytesBelow(scratch));
+    return method === 'PUT' ? { kind: 'latency', ms: 100 } : undefined;
+  };
+  for (const [slot, key] of ['a', 'b'].entries()) {
+    most = 0;
+    const { manifest } = await convert(`${key}.mcap`, key, slot);
+    const outputs = manifest.files.reduce((sum, { bytes }) => sum + bytes, 0);
+    t.true(most >= outputs, 'looked at while all of it was there');
+    // beside them lies the checkpoint, which repeats the manifest
+    t.true(most <= outputs + JSON.stringify(manifest).length + 10_000, `${most} bytes for ${outputs}`);
+    t.is(bytesBelow(scratch), 0);
+  }
+});
+
+test('a bucket of its own is source and destination at once', async (t) => {
+  const { settings, convert, finalize, registry, metrics } = await setUp(t, 0);
+  const bucket = `own-${randomUUID()}`;
+  const client = new S3Client(settings);
+  t.teardown(() => client.destroy());
+  await client.send(new CreateBucketCommand({ Bucket: bucket }));
+  const output = openStorage(`s3://${bucket}/`, {
+    metrics: metrics.storage,
+    role: 'destination',
+    s3: settings,
+  });
+  await output.put('a.mcap', { bytes: await demonstration({ seconds: 1 }) });
+  await output.put('b.mcap', { bytes: await demonstration({ seconds: 1 }) });
+  const listed = async () => {
+    const found = await expandSources([`s3://${bucket}/`], { metrics: metrics.storage, s3: settings });
+    return found.map(({ url }) => url);
+  };
+  const sources = ['a', 'b'].map((name) => `s3://${bucket}/${name}.mcap`);
+  t.deepEqual(await listed(), sources);
+  for (const [slot, source] of sources.entries()) await convert(source, `key-${slot}`, slot, { output });
+  t.is((await finalize(['key-0', 'key-1'], { output })).episodes, 2);
+  const checks = await verifyDataset(output, { signal: new AbortController().signal });
+  t.deepEqual(
+    checks.filter(({ ok }) => !ok),
+    [],
+  );
+  t.deepEqual(await listed(), sources, 'what was written is no recording, and none was taken away');
+  t.is(await output.sweep('', { olderThanMs: 0 }), 0);
+  t.is(await sample(registry, 'roboflow_pending_uploads'), 0);
 });
 
 test('a second conversion of a cached recording reads nothing from the bucket', async (t) => {
