@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { manifestPath } from '../dataset/layout.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError, StorageError, throwIfAborted } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
@@ -55,7 +56,8 @@ export async function convertEpisode(
       release(() => source.close());
       const marks = await readMarks(request, context);
       const matches = identityOf(request, source, marks);
-      const published = await readManifest(context.output, request.key, signal);
+      const before = await context.output.head(manifestPath(request.key), { signal });
+      const published = before && (await readManifest(context.output, request.key, signal));
       if (published && matches(published)) return skipped(published);
 
       const adopted = await adoptCheckpoint(context.scratch, matches);
@@ -73,7 +75,7 @@ export async function convertEpisode(
             early?.add(file),
           ));
         verified = true;
-        const upload = await uploads.publish(checkpoint, folder);
+        const upload = await uploads.publish(checkpoint, folder, before?.etag);
         await removeDeadAttempts(context.scratch);
         metrics.conversion.countAlignment(checkpoint.manifest.alignment);
         metrics.video.countFrames(checkpoint.manifest);
@@ -82,14 +84,19 @@ export async function convertEpisode(
       } catch (thrown) {
         const again = willComeBack(thrown, context.retryFollows ?? false);
         await uploads.close(again);
-        const elsewhere = uploads.keys.size > 0 && (await isPublished(request, context, matches));
+        const theirs = uploads.keys.size > 0 ? await publishedNow(request, context) : undefined;
+        const elsewhere = theirs !== undefined && matches(theirs);
         // files that are not what was verified are no work to go on with
         const damaged = thrown instanceof StorageError && thrown.reason === 'checksum';
         interrupted = verified && again && !elsewhere && !damaged;
         // what was sent of files that turned out wrong is of no use to the next attempt
         const wanted = again && (verified || thrown instanceof CanceledError);
-        const nobodys = !wanted && !elsewhere && published === undefined && !isLockLost(thrown);
+        const nobodys = !wanted && theirs === undefined && published === undefined && !isLockLost(thrown);
         if (nobodys) await uploads.withdraw();
+        // of two attempts one publishes: what the other wanted to is there, and counted by the first
+        if (verified && elsewhere && !(thrown instanceof CanceledError)) {
+          return { outcome: 'completed', manifest: theirs, upload: uploads.stats() };
+        }
         throw thrown;
       }
     });
@@ -119,18 +126,16 @@ function isLockLost(thrown: unknown): boolean {
   return thrown instanceof CanceledError && thrown.reason === 'lock-lost';
 }
 
-/** Whether another worker published the recording meanwhile; not knowing counts as no. */
-async function isPublished(
+/** The manifest that another worker published meanwhile; not knowing counts as none. */
+async function publishedNow(
   request: ConversionRequest,
   { output, log }: ConversionContext,
-  matches: (manifest: EpisodeManifest) => boolean,
-): Promise<boolean> {
+): Promise<EpisodeManifest | undefined> {
   try {
-    const manifest = await readManifest(output, request.key, AbortSignal.timeout(2000));
-    return manifest !== undefined && matches(manifest);
+    return await readManifest(output, request.key, AbortSignal.timeout(2000));
   } catch (thrown) {
     log.debug({ err: thrown }, 'the manifest cannot be looked up now');
-    return false;
+    return undefined;
   }
 }
 

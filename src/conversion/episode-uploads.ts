@@ -47,8 +47,15 @@ export class EpisodeUploads {
     this.#files.set(key, stored);
   }
 
-  /** Sends what is left of a verified recording whose files lie in `folder`, then its manifest. */
-  async publish({ manifest, files }: Checkpoint, folder: string): Promise<UploadStats> {
+  /**
+   * Sends what is left of a verified recording whose files lie in `folder`, then its manifest, under the condition that
+   * nobody else published meanwhile: `before` is the version of the manifest that was there at the start.
+   */
+  async publish(
+    { manifest, files }: Checkpoint,
+    folder: string,
+    before: string | undefined,
+  ): Promise<UploadStats> {
     this.#progress.enter('upload');
     this.#total = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
     this.#report();
@@ -64,7 +71,15 @@ export class EpisodeUploads {
       if (stored !== undefined && stored.sha256 !== sha256) throw damaged(path, sha256, stored.sha256);
     }
     const bytes = serializeManifest(manifest);
-    await this.#coordinator.publish({ key: manifestPath(manifest.key), type: 'meta', body: { bytes } });
+    await this.#coordinator.publish(
+      { key: manifestPath(manifest.key), type: 'meta', body: { bytes } },
+      before === undefined ? { ifAbsent: true } : { ifMatch: before },
+    );
+    return this.#coordinator.stats();
+  }
+
+  /** What is stored so far. */
+  stats(): UploadStats {
     return this.#coordinator.stats();
   }
 

@@ -12,9 +12,12 @@ import { uniqueOwnerName } from './owner.ts';
 import { piecesOf } from './sha256.ts';
 import type { PutBody, PutOptions } from './types.ts';
 
+/** How file systems say that they know no hard links. */
+const NO_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+
 /**
  * Writes `body` to `name` in an open folder so that others see the old content, nothing, or all of the new: temporary
- * file beside it, flush to disk, then rename (`ifAbsent`: a hard link, which never replaces; `ifMatch`: under
+ * file beside it, flush to disk, then rename (`ifAbsent`: a hard link, which never replaces; `ifMatch`, and `ifAbsent` where there are no hard links: under
  * a lock of the object). Modification times of one path only grow, so every version has its own etag.
  */
 export async function writeFileAtomically(
@@ -49,8 +52,13 @@ export async function writeFileAtomically(
     }
     await makeNewer(temporary, path);
     const written = await stat(temporary, { bigint: true });
-    if (options.ifAbsent) await linkAbsent(temporary, path, shown);
-    else await rename(temporary, path);
+    if (options.ifAbsent && !(await linkAbsent(temporary, path, shown))) {
+      // a file system without hard links
+      const lock = await lockFile(folder.at(lockName(name)), options.signal);
+      release(() => lock.release());
+      if ((await versionOf(path)) !== undefined) throw occupied(shown);
+      await rename(temporary, path);
+    } else if (!options.ifAbsent) await rename(temporary, path);
     await syncFolder(folder.handle);
     return { size, etag: etagOf(written), sha256: hash.digest('hex') };
   });
@@ -98,17 +106,25 @@ async function makeNewer(temporary: string, path: string): Promise<void> {
   await utimes(temporary, seconds, seconds);
 }
 
-async function linkAbsent(temporary: string, path: string, shown: string): Promise<void> {
+/** Gives a file its name unless that is taken; false where the file system knows no hard links. */
+async function linkAbsent(temporary: string, path: string, shown: string): Promise<boolean> {
   try {
     await link(temporary, path);
+    return true;
   } catch (thrown) {
-    if (errorCode(thrown) !== 'EEXIST') throw thrown;
-    throw new StorageError(`expected no object at ${shown}, found one: somebody else wrote it`, {
-      retryable: false,
-      reason: 'other',
-      cause: thrown,
-    });
+    const code = errorCode(thrown) ?? '';
+    if (NO_LINKS.has(code)) return false;
+    if (code !== 'EEXIST') throw thrown;
+    throw occupied(shown, thrown);
   }
+}
+
+function occupied(shown: string, cause?: unknown): StorageError {
+  return new StorageError(`expected no object at ${shown}, found one: somebody else wrote it`, {
+    retryable: false,
+    reason: 'other',
+    cause,
+  });
 }
 
 /** The lock of conditional writes of one object. */

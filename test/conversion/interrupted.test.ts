@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { boundCheckpoints } from '../../src/conversion/checkpoint.ts';
 import { CanceledError, StorageError } from '../../src/errors.ts';
+import type { ConversionResult } from '../../src/conversion/types.ts';
 import type { Storage } from '../../src/storage/types.ts';
 import { bench, temporaryFolder } from '../helpers/conversion.ts';
 import { demonstration, demonstrationChannels } from '../helpers/demonstration.ts';
@@ -105,7 +106,7 @@ test('a store that is away fills scratch up to a limit: of the files kept for it
     t.true((await sizes()) <= limit, key);
   }
   t.deepEqual(
-    (await kept()).map((path) => path.split('/')[0]).toSorted(),
+    (await kept()).map((path) => String(path.split('/')[0])).toSorted(),
     ['d', 'e'],
     'two have room, the youngest',
   );
@@ -241,6 +242,46 @@ test('what was sent of a recording that turns out damaged is taken back', async 
   await t.throwsAsync(convert(source, cut), { name: 'InputError', message: /NaN/ });
   t.true(sent.length > 0 && sent.every(({ key }) => key.endsWith('.mp4')), JSON.stringify(sent));
   t.deepEqual(await files(output), []);
+});
+
+test('of two attempts at once one publishes, and the other finds its work done', async (t) => {
+  const recording = await recordingOf(t);
+  const plain = await bench(t);
+  let second: ConversionResult | undefined;
+  let theirs: object = config;
+  // the first attempt reaches its manifest when the second one has published
+  const output = new Proxy(plain.context.output, {
+    get(target, name) {
+      if (name === 'put') {
+        return async (...args: Parameters<Storage['put']>) => {
+          if (args[0].endsWith('.json')) second ??= await plain.convert(recording, theirs);
+          return target.put(...args);
+        };
+      }
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const first = await bench(t, { output });
+  const { outcome, manifest } = await first.convert(recording, config);
+  t.is(second?.outcome, 'completed');
+  t.is(outcome, 'completed');
+  t.deepEqual(manifest, second?.manifest);
+  t.deepEqual((await files(plain.output)).toSorted(), ['episode.json', 'episode.parquet', 'file-000.mp4']);
+  const frames = await Promise.all([plain, first].map(({ metrics }) => metrics.video.framesEncoded.get()));
+  t.deepEqual(
+    frames.map(({ values }) => values.reduce((sum, { value }) => sum + value, 0)),
+    [30, 0],
+    'counted by the one that published',
+  );
+  // of another config: neither overwrites the manifest that somebody else wrote, nor takes away its files
+  [second, theirs] = [undefined, { ...config, fps: 10 }];
+  const before = await files(plain.output);
+  const late = first.convert(recording, { ...config, fps: 15 });
+  await t.throwsAsync(late, { name: 'StorageError', message: /somebody else/ });
+  t.deepEqual(await files(plain.output), before);
+  t.is((await plain.convert(recording, theirs)).outcome, 'skipped', 'what was published first stays');
+  t.deepEqual(await files(first.scratch), []);
 });
 
 test('the files of an episode that is published already are not replaced before the new ones are verified', async (t) => {
