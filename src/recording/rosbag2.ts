@@ -17,13 +17,16 @@ export const BAG_INFO_FILE = 'metadata.yaml';
 /** A description larger than this is none. */
 const MAX_INFO_BYTES = 16n << 20n;
 
+/** Parts of one recording follow each other closer than this; recordings of their own rarely do. */
+const LARGEST_BREAK = 1_000_000_000n; // 1 s
+
 /** Endings by which recordings are found in a folder that has no description. */
 const RECORDING_ENDINGS = /\.(mcap|db3|bag)(\.zstd|\.zst)?$/;
 
 /**
- * Opens a rosbag2 folder: the files that `metadata.yaml` lists, or without it every recording in the folder, as one
+ * Opens a rosbag2 folder: the files that `metadata.yaml` lists, or without it the numbered parts in the folder, as one
  * recording. A listed file that is missing or cannot be opened is a loss while another can; with `recover: false`
- * it is an `InputError`.
+ * it is an `InputError`. So are several recordings without a description that are not the parts of one.
  */
 export async function openRosbag2(files: RecordingFiles, options: OpenOptions = {}): Promise<Recording> {
   const recover = options.recover ?? true;
@@ -48,6 +51,7 @@ export async function openRosbag2(files: RecordingFiles, options: OpenOptions = 
         failed ?? new InputError('expected MCAP files, bags or rosbag2 databases in the folder, found none')
       );
     }
+    if (!files.files.includes(BAG_INFO_FILE)) assertOneRecording(parts);
   } catch (thrown) {
     for (const { recording } of parts) await recording.close();
     throw thrown;
@@ -145,6 +149,26 @@ async function readInfo(
   } finally {
     await file.close();
   }
+}
+
+/** Whether the files of a folder without description are numbered and follow each other in time without a break. */
+function assertOneRecording(parts: readonly Part[]): void {
+  const numbered = parts.every(({ name }) => /\d\.[a-z]+\d?(\.zstd?)?$/i.test(name));
+  const filled = parts
+    .map(({ recording }) => recording)
+    .filter(({ endTime }) => endTime > 0n)
+    .toSorted((a, b) => (a.startTime < b.startTime ? -1 : 1));
+  const isOne = filled.every((recording, i) => {
+    const before = filled[i - 1];
+    const pause = before ? recording.startTime - before.endTime : 0n;
+    return pause <= LARGEST_BREAK && pause >= -LARGEST_BREAK;
+  });
+  if (parts.length === 1 || (numbered && isOne)) return;
+  const names = parts.slice(0, 3).map(({ name }) => printable(name));
+  throw new InputError(
+    `expected one recording: a folder with a ${BAG_INFO_FILE}, or numbered parts that follow each other within a second; ` +
+      `found ${parts.length} recordings (${names.join(', ')}${parts.length > 3 ? ', …' : ''}): give the files themselves`,
+  );
 }
 
 /** Listed files as the folder has them: by their path, else by their last part (version 1 wrote the folder's name). */

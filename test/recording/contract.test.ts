@@ -364,6 +364,25 @@ test('what is missing from a folder is a loss, or a refusal without recovery', a
   );
 });
 
+test('a folder of recordings that are not parts of one is refused, not read as one', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 2 });
+  const day = await mcapOf({ channels });
+  const later = channels.map((channel) => ({
+    ...channel,
+    messages: channel.messages.map((message) => ({ ...message, log: message.log + 60_000_000_000n })),
+  }));
+  const tooLate = await mcapOf({ channels: later });
+  for (const files of [
+    { 'left.mcap': day, 'right.mcap': tooLate },
+    { 'take_0.mcap': day, 'take_1.mcap': tooLate },
+    { 'take_0.mcap': day, 'take_1.mcap': day },
+  ]) {
+    const error = await t.throwsAsync(openRecording(memoryFiles(files, { name: 'raw' })));
+    t.is(error?.name, 'InputError');
+    t.regex(error?.message ?? '', /found 2 recordings \((left|take_0).mcap, .*\): give the files themselves/);
+  }
+});
+
 test('a folder without recordings, and one with a broken description, say so', async (t) => {
   t.regex(
     await refusal(t, memoryFiles({ 'notes.txt': Buffer.from('x') })),
