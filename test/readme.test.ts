@@ -113,10 +113,10 @@ async function newcomer(t: ExecutionContext) {
   await mkdir(bin);
   const shims = {
     npx: `test "$1" = roboflow && shift && exec '${process.execPath}' '${join(root, 'dist', 'src', 'cli.js')}' "$@"`,
-    // As a person would notice it: an answer that is an error fails the command. A stream is left after a while.
+    // As a person would notice it: an answer that is an error fails the command. A stream is left when all is done.
     curl: [
       `curl() { '${findProgram('curl') ?? 'curl'}' --fail-with-body --silent --show-error "$@"; }`,
-      'case "$*" in */events) curl --max-time 2 "$@" || test $? = 28;; *) curl --max-time 60 "$@";; esac',
+      `case "$*" in */events) curl --max-time 60 "$@" | sed -u '/"state":"completed"/q';; *) curl --max-time 60 "$@";; esac`,
     ].join('\n'),
   };
   for (const [name, script] of Object.entries(shims)) {
