@@ -12,7 +12,9 @@ type Dataset = {
 };
 type Jobs = { readonly items: readonly { readonly state: string; readonly attempts: number }[] };
 
-const episodes = 12;
+/** The batch, and what is added to it once all pods are there: starting them may take longer than the batch. */
+const first = 6;
+const episodes = 18;
 const framesEach = 120;
 const slots = 1;
 const bounds = { min: 1, max: 4 };
@@ -32,8 +34,8 @@ test.serial(
   'a fleet that follows /v1/scaling, 1 → 4 → 1 in a batch, loses nothing, and drained pods burn no attempts',
   async (t) => {
     t.timeout(170_000);
-    // Shorter than the time it takes to hand a conversion back: a drained pod hands back what it does.
-    const pods = await startPods(t, await temporaryFolder(t), { SHUTDOWN_GRACE_SECONDS: '5' });
+    // A drained pod hands back what it does.
+    const pods = await startPods(t, await temporaryFolder(t), { SHUTDOWN_GRACE_SECONDS: '0' });
     if (pods === undefined) {
       t.log('skipped: there is no S3 server to be had');
       t.pass();
@@ -67,6 +69,7 @@ test.serial(
     };
 
     const recordings = await pods.upload(episodes, framesEach / 30);
+    const rest = recordings.splice(first);
     const request = { datasetId: 'fleet', output: pods.output('fleet'), config: pods.config, recordings };
     const answer = await api.post('/v1/datasets', request);
     t.is(answer.status, 202, answer.text);
@@ -82,6 +85,15 @@ test.serial(
       if (dataset.episodes.completed > 0) {
         wanted.push(Math.min(bounds.max, Math.max(bounds.min, Math.ceil(value / slots))));
         await scaleTo(wanted.at(-1) as number);
+        if (running.length === bounds.max && rest.length > 0) {
+          const more = { recordings: rest.splice(0) };
+          const added = await api.post('/v1/datasets/fleet/episodes', more);
+          t.is(added.status, 202, added.text);
+          // Also where the batch has ended meanwhile.
+          await untilAsync(
+            async () => (await api.get<Dataset>('/v1/datasets/fleet')).body.state === 'converting',
+          );
+        }
       }
       await pause(100);
     }
