@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -49,6 +50,41 @@ test('a program inspects, converts and verifies, and is told of every step and e
 
   const again = await convert(good, { config, out, task: 'Do it.' });
   t.is(again.recordings[0]?.state, 'skipped');
+});
+
+test('an output belongs to one conversion at a time; what a killed one left does not stand in the way', async (t) => {
+  const folder = await temporaryFolder(t);
+  const out = join(folder, 'dataset');
+  const sources = await Promise.all(
+    ['left', 'right'].map(async (name) => {
+      const path = join(folder, `${name}.mcap`);
+      await writeFile(path, await demonstration({ seconds: 1, cameras: [], task: name }));
+      return path;
+    }),
+  );
+  const convertOne = (source: string) => convert(source, { config, out, task: 'Do it.' });
+  const ends = await Promise.allSettled(sources.map(convertOne));
+  const [refused] = ends.filter((end) => end.status === 'rejected');
+  t.is(ends.filter(({ status }) => status === 'fulfilled').length, 1);
+  t.true(refused?.reason instanceof InputError);
+  t.regex(String(refused?.reason), /is being written by another conversion \(process \d+ on /);
+
+  const claim = join(out, '.roboflow/convert.lock');
+  t.false(existsSync(claim));
+  const owner = join(root, 'dist/src/storage/owner.js');
+  const script = `import(${JSON.stringify(owner)}).then((m) => console.log(m.uniqueOwnerName()))`;
+  const { stdout: dead } = await execute(process.execPath, ['-e', script]);
+  await writeFile(claim, JSON.stringify({ owner: dead.trim(), host: 'here', pid: 1, since: 'then' }));
+  for (const source of sources) t.is((await convertOne(source)).recordings.length, 1);
+  t.is((await convertOne(sources[0] ?? '')).dataset?.episodes, 2);
+
+  const foreign = { owner: '0123456789ab.7.9.x', host: 'elsewhere', pid: 7, since: 'yesterday' };
+  await writeFile(claim, JSON.stringify(foreign));
+  await t.throwsAsync(convertOne(sources[0] ?? ''), {
+    instanceOf: InputError,
+    message: /process 7 on elsewhere, since yesterday\): let it end, or remove .roboflow\/convert.lock there/,
+  });
+  t.true(existsSync(claim));
 });
 
 test('what is wrong is an InputError, and an aborted signal a CanceledError', async (t) => {

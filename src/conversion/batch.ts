@@ -7,6 +7,7 @@ import { convertEpisode } from './convert.ts';
 import { finalizeDataset } from './finalize.ts';
 import { type EndedRecording, type PlannedRecording, readLedger, writePlan, writeResult } from './ledger.ts';
 import { removeLeftOvers } from './left-overs.ts';
+import { claimOutput } from './output-claim.ts';
 import { openUploads } from './uploads.ts';
 import type { ConversionContext, ConversionResult, FinalizeResult, Progress } from './types.ts';
 
@@ -30,6 +31,12 @@ export type BatchRequest = {
   readonly recordings: readonly BatchRecording[];
 };
 
+/** How the recordings ended, in the order given, and the dataset as published. */
+type BatchResult = {
+  readonly outcomes: readonly BatchOutcome[];
+  readonly dataset: FinalizeResult | undefined;
+};
+
 /** Told about every step. */
 export type BatchListener = {
   onProgress?(source: string, progress: Progress): void;
@@ -39,13 +46,24 @@ export type BatchListener = {
 /**
  * Converts recordings one after the other in this process, and finalizes the dataset: what the service does, without
  * queue. A recording that fails does not stop the others; with `publish: complete` it keeps the dataset from being
- * published. Adds to a dataset of the same id that is there already.
+ * published. Adds to a dataset of the same id that is there already. Throws `InputError` while another batch writes there.
  */
 export async function convertBatch(
   request: BatchRequest,
   context: ConversionContext,
   listener: BatchListener = {},
-): Promise<{ readonly outcomes: readonly BatchOutcome[]; readonly dataset: FinalizeResult | undefined }> {
+): Promise<BatchResult> {
+  return await withReleasers(async (release) => {
+    release(await claimOutput(context.output, context.signal));
+    return await convertAll(request, context, listener);
+  });
+}
+
+async function convertAll(
+  request: BatchRequest,
+  context: ConversionContext,
+  listener: BatchListener,
+): Promise<BatchResult> {
   const { datasetId, runId, config } = request;
   const { output, signal } = context;
   const ledger = await readLedger(output, datasetId, signal);
