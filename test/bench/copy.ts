@@ -9,6 +9,7 @@ import { createMetrics } from '../../src/metrics/index.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { Registry } from 'prom-client';
 import { quiet } from '../helpers/conversion.ts';
+import { picturesOf } from '../helpers/coded-pictures.ts';
 import { demonstration, frameTime, headerOf, START } from '../helpers/demonstration.ts';
 import { median, rounded } from './measure.ts';
 
@@ -112,19 +113,12 @@ async function convert(source: string, copy: 'never' | 'auto', place: string): P
   return (performance.now() - start) / 1000;
 }
 
-/** Coded pictures, split at their access unit delimiters. */
+/** Coded pictures with camera noise. */
 function codedPictures(frames: number): Buffer[] {
   const input = `-v error -f lavfi -i testsrc2=size=640x480:rate=${FPS} -frames:v ${frames} -vf noise=alls=8:allf=t`;
   const encoder =
     '-c:v libx264 -preset veryfast -g 30 -bf 0 -pix_fmt yuv420p -bsf:v h264_metadata=aud=insert -f h264 -';
   const { stdout, stderr } = spawnSync('ffmpeg', `${input} ${encoder}`.split(' '), { maxBuffer: 2 ** 30 });
   if (stdout.length === 0) throw new Error(stderr.toString());
-  const delimiter = Buffer.from([0, 0, 0, 1, 9]);
-  const units: Buffer[] = [];
-  for (let at = stdout.indexOf(delimiter); at >= 0;) {
-    const next = stdout.indexOf(delimiter, at + 4);
-    units.push(stdout.subarray(at, next < 0 ? undefined : next));
-    at = next;
-  }
-  return units;
+  return picturesOf('h264', stdout);
 }

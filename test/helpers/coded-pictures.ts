@@ -27,12 +27,17 @@ export function codedPictures(
     { input: data, maxBuffer: 1 << 26 },
   );
   if (status !== 0) throw new Error(stderr.toString());
+  return picturesOf(codec, stdout);
+}
+
+/** The pictures of a stream (Annex B) with access unit delimiters, one each. */
+export function picturesOf(codec: 'h264' | 'h265', stream: Buffer): Buffer[] {
   const delimiter = Buffer.from(codec === 'h264' ? [0, 0, 0, 1, 9] : [0, 0, 0, 1, 0x46]);
-  const units: Buffer[] = [];
-  for (let at = stdout.indexOf(delimiter); at >= 0;) {
-    const next = stdout.indexOf(delimiter, at + 4);
-    units.push(stdout.subarray(at, next < 0 ? undefined : next));
+  const pictures: Buffer[] = [];
+  for (let at = stream.indexOf(delimiter); at >= 0;) {
+    const next = stream.indexOf(delimiter, at + 4);
+    pictures.push(stream.subarray(at, next < 0 ? undefined : next));
     at = next;
   }
-  return units;
+  return pictures;
 }

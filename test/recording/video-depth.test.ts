@@ -5,6 +5,7 @@ import { InputError } from '../../src/errors.ts';
 import { isPictureSchema, toPicture } from '../../src/recording/image.ts';
 import type { Channel, Picture } from '../../src/recording/types.ts';
 import { numberedPixels } from '../helpers/demonstration.ts';
+import { picturesOf } from '../helpers/coded-pictures.ts';
 
 function channelOf(name: string): Channel {
   const schema = { name, encoding: 'protobuf', data: new Uint8Array(0) };
@@ -30,14 +31,7 @@ function stream(
     { input: frames, maxBuffer: 1 << 26 },
   );
   if (status !== 0) throw new Error(`ffmpeg: ${stderr.toString()}`);
-  const delimiter = Buffer.from(codec === 'h264' ? [0, 0, 0, 1, 9] : [0, 0, 0, 1, 0x46]);
-  const units: Buffer[] = [];
-  for (let at = stdout.indexOf(delimiter); at >= 0;) {
-    const next = stdout.indexOf(delimiter, at + 4);
-    units.push(stdout.subarray(at, next < 0 ? undefined : next));
-    at = next;
-  }
-  return units;
+  return picturesOf(codec, stdout);
 }
 
 function read(
