@@ -24,7 +24,7 @@ export type FinishedCamera = {
   readonly repeated: number;
   /** Depths farther away than can be stored. */
   readonly beyond?: number;
-  statsOf(episode: EpisodeRange): CameraStats;
+  statsOf(episode: EpisodeRange): CameraStats | Promise<CameraStats>;
 };
 
 /** The pictures of one feature on their way to the dataset. */

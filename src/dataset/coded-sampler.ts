@@ -3,7 +3,8 @@ import type { Feature, Picture } from '../frame/types.ts';
 import { findFfmpeg } from './ffmpeg.ts';
 import { FfmpegPipe } from './ffmpeg-pipe.ts';
 import { matroskaFrame, matroskaHeader } from './matroska.ts';
-import { type PictureHistogram, pictureHistogram, SampleStream } from './picture-histogram.ts';
+import { SampleStream } from './picture-histogram.ts';
+import { PictureSamples } from './picture-samples.ts';
 import { isCandidate, sampleStride, samplingStep } from './picture-sampling.ts';
 
 type CodedPicture = Extract<Picture, { format: 'h264' | 'h265' }>;
@@ -22,7 +23,7 @@ const MOST_KEY_FRAMES = 100;
  * those nearest after the wanted pictures stand for them, because nothing else need be decoded; else all pictures are.
  */
 export class CodedSampler {
-  readonly samples = new Map<number, PictureHistogram>();
+  readonly samples: PictureSamples;
   readonly #feature: Feature;
   readonly #keyFrames: boolean;
   readonly #expected: number | undefined;
@@ -35,13 +36,14 @@ export class CodedSampler {
   #due = 0;
   #episodeStart = 0;
 
-  /** `keyFrames`: how many the video has; `expected`: its frames when it is one episode. */
+  /** `keyFrames`: how many the video has; `expected`: its frames when it is one episode; `path`: file for samples. */
   constructor(
     feature: Feature,
-    video: { readonly keyFrames: number; readonly expected: number | undefined },
+    video: { readonly keyFrames: number; readonly expected: number | undefined; readonly path: string },
     options: { readonly signal: AbortSignal; readonly ffmpeg?: string | undefined },
   ) {
     this.#feature = feature;
+    this.samples = new PictureSamples(feature.key, video.path);
     this.#keyFrames = video.keyFrames >= ENOUGH_KEY_FRAMES;
     this.#expected = video.expected;
     this.#options = options;
@@ -124,7 +126,7 @@ export class CodedSampler {
       try {
         for (const { data, layout } of stream.push(chunk)) {
           const frame = this.#sent.shift() ?? -1;
-          if (frame >= 0) this.samples.set(frame, pictureHistogram(data, layout));
+          if (frame >= 0) this.samples.add(frame, data, layout);
         }
       } catch (error) {
         this.#broken ??= toError(error);

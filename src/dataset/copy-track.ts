@@ -8,7 +8,6 @@ import { FfmpegPipe } from './ffmpeg-pipe.ts';
 import { streamInfo } from './info.ts';
 import { matroskaFrame, matroskaHeader } from './matroska.ts';
 import type { EncoderOptions } from './video.ts';
-import { sampledStats } from './video-track.ts';
 
 /** A video whose pictures are taken over as they were coded. */
 export type CopiedCamera = {
@@ -32,7 +31,8 @@ export class CopyTrack implements CameraTrack {
     this.#options = options;
     this.#copied = copied;
     const { feature, expectedFrames: expected, signal, ffmpeg } = options;
-    this.#sampler = new CodedSampler(feature, { keyFrames: copied.keyFrames, expected }, { signal, ffmpeg });
+    const video = { keyFrames: copied.keyFrames, expected, path: `${options.path}.samples` };
+    this.#sampler = new CodedSampler(feature, video, { signal, ffmpeg });
   }
 
   async add(picture: Picture): Promise<undefined> {
@@ -61,7 +61,7 @@ export class CopyTrack implements CameraTrack {
     return {
       videos: [{ path, frames: video.frames, info: streamInfo(video, fps, settings) }],
       repeated: 0,
-      statsOf: (episode) => sampledStats(feature.key, samples, episode),
+      statsOf: (episode) => samples.statsOf(episode),
     };
   }
 

@@ -1,8 +1,13 @@
 import type { Picture } from '../frame/types.ts';
-import type { CameraTrack, FinishedCamera, FinishedVideo } from './camera-track.ts';
+import type { CameraStats, CameraTrack, FinishedCamera, FinishedVideo } from './camera-track.ts';
 import type { EncoderOptions } from './video.ts';
 
-type Finished = { readonly first: number; readonly camera: FinishedCamera };
+type Finished = {
+  readonly first: number;
+  readonly videos: readonly FinishedVideo[];
+  readonly repeated: number;
+  readonly stats: CameraStats;
+};
 
 /** A colour camera with a video of its own for every episode, one after the other. */
 export class EpisodeVideos implements CameraTrack {
@@ -44,12 +49,12 @@ export class EpisodeVideos implements CameraTrack {
   async finish(): Promise<FinishedCamera> {
     await this.#ending;
     return {
-      videos: this.#finished.flatMap(({ camera }, episode) => numbered(camera, episode)),
-      repeated: this.#finished.reduce((sum, { camera }) => sum + camera.repeated, 0),
-      statsOf: ({ first, frames }) => {
+      videos: this.#finished.flatMap(({ videos }) => videos),
+      repeated: this.#finished.reduce((sum, { repeated }) => sum + repeated, 0),
+      statsOf: ({ first }) => {
         const own = this.#finished.find((each) => each.first === first);
         if (!own) throw new Error(`no episode of ${this.#options.feature.key} starts at frame ${first}`);
-        return own.camera.statsOf({ first: 0, frames });
+        return own.stats;
       },
     };
   }
@@ -62,9 +67,15 @@ export class EpisodeVideos implements CameraTrack {
   async #end(): Promise<void> {
     const track = this.#track;
     if (!track) return;
+    const episode = this.#finished.length;
+    const frames = this.#frames - this.#first;
     const camera = await track.finish();
-    const episode = this.#finished.push({ first: this.#first, camera }) - 1;
-    for (const video of numbered(camera, episode)) this.#onVideo(video);
+    const videos = camera.videos.map((video) => ({ ...video, episode }));
+    const { repeated } = camera;
+    // The statistics alone are kept: a track holds on to the samples they are made of.
+    const stats = await camera.statsOf({ first: 0, frames });
+    this.#finished.push({ first: this.#first, videos, repeated, stats });
+    for (const video of videos) this.#onVideo(video);
     this.#first = this.#frames;
     this.#track = undefined;
   }
@@ -73,8 +84,4 @@ export class EpisodeVideos implements CameraTrack {
     const path = this.#options.path.replace(/\.mp4$/, `-${episode}.mp4`);
     return this.#open({ ...this.#options, path });
   }
-}
-
-function numbered(camera: FinishedCamera, episode: number): FinishedVideo[] {
-  return camera.videos.map((video) => ({ ...video, episode }));
 }

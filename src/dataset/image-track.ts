@@ -2,10 +2,9 @@ import sharp, { type Sharp } from 'sharp';
 import { InputError } from '../errors.ts';
 import type { Feature, Picture } from '../frame/types.ts';
 import type { CameraTrack, FinishedCamera } from './camera-track.ts';
-import { type PictureHistogram, pictureHistogram } from './picture-histogram.ts';
+import { PictureSamples } from './picture-samples.ts';
 import { isCandidate } from './picture-sampling.ts';
 import { rawRgb } from './raw-rgb.ts';
-import { sampledStats } from './video-track.ts';
 
 /**
  * A camera whose pictures are stored one by one in the data column, 8-bit RGB: a recorded JPEG as it is when nothing is
@@ -14,12 +13,14 @@ import { sampledStats } from './video-track.ts';
 export class ImageTrack implements CameraTrack {
   readonly #feature: Feature;
   readonly #expectedFrames: number | undefined;
-  readonly #samples = new Map<number, PictureHistogram>();
+  readonly #samples: PictureSamples;
   #episodeStart = 0;
   #frames = 0;
 
-  constructor(options: { feature: Feature; expectedFrames: number | undefined }) {
+  /** `samplesPath`: the file that samples of a long recording go to. */
+  constructor(options: { feature: Feature; expectedFrames: number | undefined; samplesPath: string }) {
     this.#feature = options.feature;
+    this.#samples = new PictureSamples(options.feature.key, options.samplesPath);
     this.#expectedFrames = options.expectedFrames;
   }
 
@@ -38,7 +39,7 @@ export class ImageTrack implements CameraTrack {
           `${key}: expected a picture of ${width}x${height}, found ${info.width}x${info.height} at frame ${frame}`,
         );
       }
-      if (sampled) this.#samples.set(frame, pictureHistogram(data, { width, height, format: 'rgb24' }));
+      if (sampled) this.#samples.add(frame, data, { width, height, format: 'rgb24' });
       if (keep) return picture.data;
       return await sharp(data, { raw: { width, height, channels: 3 } })
         .png({ palette: false })
@@ -57,13 +58,11 @@ export class ImageTrack implements CameraTrack {
     return {
       videos: [],
       repeated: 0,
-      statsOf: (episode) => sampledStats(this.#feature.key, this.#samples, episode),
+      statsOf: (episode) => this.#samples.statsOf(episode),
     };
   }
 
-  async abort(): Promise<void> {
-    this.#samples.clear();
-  }
+  async abort(): Promise<void> {}
 
   /** The stored picture: crop, then resize, then rotate. */
   #stored(picture: Picture): Sharp {

@@ -1,10 +1,7 @@
 import { sampleStride } from './picture-sampling.ts';
 
-/**
- * 256 counts of 8-bit values for each channel of a picture's sampled pixels. Hours of recording keep thousands of them,
- * so counts take as few bytes as they need.
- */
-export type PictureHistogram = readonly (Uint16Array | Uint32Array)[];
+/** Counts in a histogram: 256 of 8-bit values for each of red, green, blue, one channel after the other. */
+export const HISTOGRAM_SIZE = 768;
 
 /** How the bytes of a sampled picture are laid out: planes of full-range YCbCr (JFIF), or interleaved RGB. */
 export type SampleLayout = {
@@ -29,18 +26,15 @@ export function sampleBytes(layout: SampleLayout): number {
 const clamp = (value: number) => (value < 0 ? 0 : value > 255 ? 255 : Math.floor(value + 0.5));
 
 /**
- * Counts the sampled pixels of one picture by channel. Chroma is interpolated between its centres with weights 3:1
+ * Counts the sampled pixels of one picture by channel into `counts`, which are all zero. Chroma is interpolated between its centres with weights 3:1
  * along each halved axis, as JPEG decoders do, and converted with the JFIF matrix.
  */
-export function pictureHistogram(data: Uint8Array, layout: SampleLayout): PictureHistogram {
+export function pictureHistogram(data: Uint8Array, layout: SampleLayout, counts: Uint32Array): void {
   const { width, height, format } = layout;
   const stride = sampleStride(width, height);
-  const pixels = Math.ceil(width / stride) * Math.ceil(height / stride);
-  const counts = pixels < 1 << 16 ? new Uint16Array(3 * 256) : new Uint32Array(3 * 256);
-  const channels = [counts.subarray(0, 256), counts.subarray(256, 512), counts.subarray(512)] as const;
-  const [red, green, blue] = channels;
-  const count = (channel: Uint16Array | Uint32Array, value: number) => {
-    channel[value] = (channel[value] ?? 0) + 1;
+  const [red, green, blue] = [0, 256, 512] as const;
+  const count = (channel: number, value: number) => {
+    counts[channel + value] = (counts[channel + value] ?? 0) + 1;
   };
   if (format === 'rgb24') {
     for (let y = 0; y < height; y += stride) {
@@ -51,7 +45,7 @@ export function pictureHistogram(data: Uint8Array, layout: SampleLayout): Pictur
         count(blue, data[at + 2] ?? 0);
       }
     }
-    return channels;
+    return;
   }
   const [horizontal, vertical] = SUBSAMPLING[format];
   const [chromaWidth, chromaHeight] = chromaSize(layout);
@@ -81,7 +75,6 @@ export function pictureHistogram(data: Uint8Array, layout: SampleLayout): Pictur
       count(blue, clamp(luma + 1.772 * pb));
     }
   }
-  return channels;
 }
 
 const Y4M_FORMATS: readonly [RegExp, SampleLayout['format']][] = [

@@ -10,7 +10,8 @@ import { matroskaFrame, matroskaHeader } from './matroska.ts';
 import type { Mp4Video } from './mp4.ts';
 import { decodes, type EncoderPicture, pictureTrack } from './picture-input.ts';
 import { inLayout, pictureLayout } from './picture-layout.ts';
-import { type PictureHistogram, pictureHistogram, SampleStream } from './picture-histogram.ts';
+import { SampleStream } from './picture-histogram.ts';
+import { PictureSamples } from './picture-samples.ts';
 import { isCandidate } from './picture-sampling.ts';
 import type { VideoSettings } from './types.ts';
 import { encoderCommand, sampleLayout } from './video-command.ts';
@@ -39,8 +40,7 @@ export type EncoderOptions = {
 /** A finished video. */
 export type EncodedVideo = {
   readonly video: Mp4Video;
-  /** Histograms of sampled pictures by frame number, ascending. */
-  readonly samples: ReadonlyMap<number, PictureHistogram>;
+  readonly samples: PictureSamples;
   /** Pictures that did not decode and show the picture before them. */
   readonly repeated: number;
 };
@@ -61,7 +61,7 @@ type Running = {
  */
 export class VideoEncoder {
   readonly #options: EncoderOptions;
-  readonly #samples = new Map<number, PictureHistogram>();
+  readonly #samples: PictureSamples;
   readonly #episodes = [0];
   #state: 'open' | 'finished' | 'aborted' = 'open';
   #running: Running | undefined;
@@ -78,6 +78,7 @@ export class VideoEncoder {
   constructor(options: EncoderOptions) {
     checkVideoSize(options.feature, options.settings);
     this.#options = options;
+    this.#samples = new PictureSamples(options.feature.key, `${options.path}.samples`);
   }
 
   /** The next frames belong to a new episode. */
@@ -188,7 +189,7 @@ export class VideoEncoder {
       try {
         for (const { data, layout } of pictures.push(chunk)) {
           while (expectedFrames !== undefined && !isCandidate(next, expectedFrames)) next += 1;
-          if (this.#wanted(next)) this.#samples.set(next, pictureHistogram(data, layout));
+          if (this.#wanted(next)) this.#samples.add(next, data, layout);
           next += 1;
         }
       } catch (error) {

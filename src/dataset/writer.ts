@@ -164,7 +164,10 @@ export class DatasetWriter {
       await this.#closeTable(),
       ...(await Promise.all(videos.map(({ key, ...video }) => this.#closeVideo(key, video)))),
     ];
-    const parts = this.#episodes.map((episode, i) => episodePart(episode, features, tableStats[i], finished));
+    const parts: EpisodePart[] = [];
+    for (const [i, episode] of this.#episodes.entries()) {
+      parts.push(await episodePart(episode, features, tableStats[i], finished));
+    }
     const repeated = [...finished].flatMap(([key, camera]) =>
       camera.repeated > 0 ? [[key, camera.repeated]] : [],
     );
@@ -217,8 +220,8 @@ export class DatasetWriter {
     const { fps, video, signal, metrics, ffmpeg, split, onBuffered } = this.#options;
     const expectedFrames = split ? undefined : this.#options.expectedFrames;
     if (feature.dtype === 'image') {
-      const Track = feature.camera?.depthUnit === undefined ? ImageTrack : DepthImages;
-      return new Track({ feature, expectedFrames });
+      if (feature.camera?.depthUnit !== undefined) return new DepthImages({ feature, expectedFrames });
+      return new ImageTrack({ feature, expectedFrames, samplesPath: `${path}.samples` });
     }
     const onQueued = (bytes: number) => {
       this.#buffered += bytes;
@@ -257,16 +260,16 @@ export class DatasetWriter {
 }
 
 /** One episode of the manifest: statistics in the order of the features, default columns last. */
-function episodePart(
+async function episodePart(
   { frames, first, tasks, startTime, endTime }: Episode,
   features: readonly Feature[],
   table: ReadonlyMap<string, FeatureStats> | undefined,
   cameras: ReadonlyMap<string, FinishedCamera>,
-): EpisodePart {
+): Promise<EpisodePart> {
   const stats: Record<string, FeatureStats> = {};
   const histograms: Record<string, number[][]> = {};
   for (const { key } of features) {
-    const camera = cameras.get(key)?.statsOf({ first, frames });
+    const camera = await cameras.get(key)?.statsOf({ first, frames });
     const own = camera?.stats ?? table?.get(key);
     if (own) stats[key] = own;
     if (camera?.histograms) histograms[key] = camera.histograms;
