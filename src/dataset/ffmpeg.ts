@@ -1,4 +1,6 @@
 import { type ChildProcess, execFile, spawn, type StdioOptions } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { promisify } from 'node:util';
 import { EncodeError } from '../errors.ts';
 
@@ -82,9 +84,13 @@ async function listing(program: string, words: readonly string[]): Promise<strin
   return `${stderr}\n${stdout}`;
 }
 
+/** Nice value of encoders: where all cores are taken, a process at 0 gets nine turns for one of theirs. */
+const NICE = 10;
+
 /**
  * Starts the program; it dies with this process, and at once when `signal` is aborted. In a session of its own, as Ctrl+C
- * reaches every process of the terminal's group, and would cut the video of a conversion that may end first.
+ * reaches every process of the terminal's group, and would cut the video of a conversion that may end first. It yields to
+ * this process, which has little to do but must do it in time: renew its lock, answer, feed all encoders.
  */
 export function startFfmpeg(
   ffmpeg: Ffmpeg,
@@ -92,12 +98,25 @@ export function startFfmpeg(
   options: { stdio: StdioOptions; signal?: AbortSignal; cwd?: string },
 ): ChildProcess {
   const [program, ...rest] = [...ffmpeg.leash, ffmpeg.path, ...args] as [string, ...string[]];
-  return spawn(program, rest, {
+  const child = spawn(program, rest, {
     stdio: options.stdio,
     detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.signal ? { signal: options.signal, killSignal: 'SIGKILL' } : {}),
   });
+  if (child.pid !== undefined) yieldCpu(child.pid);
+  return child;
+}
+
+/** Threads take over the value when they are created, so this comes before the program has any. */
+function yieldCpu(pid: number): void {
+  try {
+    setPriority(pid, NICE);
+    // Outside of containers Linux shares cores among sessions first, and a process's own value counts within its session.
+    if (process.platform === 'linux') writeFileSync(`/proc/${pid}/autogroup`, String(NICE));
+  } catch {
+    // It has ended already, or the system does not let us: then it runs like any other program.
+  }
 }
 
 /**
