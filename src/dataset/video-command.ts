@@ -11,6 +11,7 @@ import type { Ffmpeg } from './ffmpeg.ts';
 import type { EncoderPicture } from './picture-input.ts';
 import { candidateExpression } from './picture-sampling.ts';
 import type { SampleLayout } from './picture-histogram.ts';
+import { thinnedPlanes } from './thinned-planes.ts';
 import type { VideoSettings } from './types.ts';
 
 /** Input arguments and the filters that bring pictures onto the frame grid. */
@@ -84,9 +85,9 @@ export function encoderCommand(options: {
   if (options.sampled === false) return [...start, '-map', '0:v', ...video];
   const stored = [...source.filters, ...transformFilters(feature.camera?.transform ?? {})];
   const select = expectedFrames === undefined ? [] : [`select='${candidateExpression(expectedFrames)}'`];
-  const planes = 'format=yuvj420p|yuvj422p|yuvj444p';
+  const planes = thinnedPlanes(feature, first) ?? ['format=yuvj420p|yuvj422p|yuvj444p'];
   const rgb = 'scale=flags=accurate_rnd+full_chroma_int+full_chroma_inp,format=rgb24';
-  const sampled = [...select, first.format === 'jpeg' ? planes : rgb];
+  const sampled = [...select, ...(first.format === 'jpeg' ? planes : [rgb])];
   const graph = [
     `[0:v]${[...stored, 'split'].join(',')}[all][seen]`,
     `[all]${[rangeFilter(first), ...deviceFilters(settings)].join(',')}[video]`,

@@ -17,7 +17,7 @@ import type { VideoSettings } from './types.ts';
 import { encoderCommand, sampleLayout } from './video-command.ts';
 
 /** Bytes of pictures that may wait for one encoder before `add` stops resolving at once. */
-const QUEUE_BYTES = 8 << 20;
+const QUEUE_BYTES = 4 << 20;
 
 /** What one encoder is given. */
 export type EncoderOptions = {
