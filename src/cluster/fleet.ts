@@ -37,8 +37,8 @@ type Slot = {
 
 /**
  * Pictures and chunks are memory outside the JavaScript heap, which only collections give back; with V8's usual limits
- * these come so rarely that the garbage doubles a worker. Less room to grow costs a tenth of its own time for 10 MB;
- * collecting on one thread saves as much, and takes up to half as much memory again after an hour.
+ * these come so rarely that the garbage doubles a worker. Growth by a fifth only would cost a fifth of its own time and
+ * save 10 MB; collecting on one thread takes a third more memory after an hour.
  */
 export const workerFlags: readonly string[] = ['--max-semi-space-size=1', '--heap-growing-percent=80'];
 

@@ -16,7 +16,7 @@ const PLANES: Readonly<Record<string, Planes>> = {
 
 /**
  * FFmpeg filters that leave of a picture the pixels that `pictureHistogram` counts, with the chroma that it would give
- * them: a sixteenth of the bytes of a 640x480 picture, or less, need to leave the encoder's process. Undefined where the
+ * them: an eighth of the bytes of a 640x480 picture, and less of larger ones, leave the encoder's process. Undefined where the
  * filters cannot hit these pixels, and whole planes must leave: sides that are no multiple of the stride, strides that are
  * no multiple of 4, other samplings.
  */
