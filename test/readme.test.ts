@@ -156,7 +156,7 @@ async function newcomer(t: ExecutionContext) {
 test.serial(
   'a newcomer who types the commands of the README gets a dataset, its state and its metrics',
   async (t) => {
-    t.timeout(235_000);
+    t.timeout(300_000);
     const { sh, hasS3, folder } = await newcomer(t);
 
     const [own] = blocks(section('Your own data in five minutes'), 'sh');

@@ -21,7 +21,7 @@ export async function assembleImageTree(folder) {
   for (const name of ['package.json', 'package-lock.json', '.npmrc']) {
     cpSync(join(projectRoot, name), join(folder, name));
   }
-  await run('npm', ['ci', '--omit=dev', '--no-audit', '--no-fund'], { cwd: folder });
+  await run('npm', ['ci', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund'], { cwd: folder });
   for (const name of ['package-lock.json', '.npmrc', ...notInImage]) {
     rmSync(join(folder, name), { recursive: true });
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setUp } from './setup.mjs';
 import { fail, projectRoot, say } from './steps.mjs';
-import { tapReader } from './tap.mjs';
+import { retell, tapReader } from './tap.mjs';
 
 /**
  * `npm test [-- PATH…]`: sets the machine up, builds, runs the tests (all, or those of the given source files or
@@ -51,9 +51,12 @@ function runTests(args, env) {
       // A run that ended badly without a failed test (no files, killed, crashed) must not look like a good one.
       if (!reader.ended() || (code !== 0 && counts.failed === 0)) {
         counts.failed++;
-        failures.push(`the test runner ended early, with ${signal || `status ${code}`}`);
+        failures.push({
+          title: `the test runner ended early, with ${signal || `status ${code}`}`,
+          details: [],
+        });
       }
-      if (failures.length > 0) say(`\nfailed:\n${failures.map((title) => `  ${title}`).join('\n')}`);
+      if (failures.length > 0) say(['\nfailed:', ...retell(failures)].join('\n'));
       const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
       say(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
       resolve(code === null || (code === 0 && counts.failed > 0) ? 1 : code);

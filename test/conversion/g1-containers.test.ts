@@ -38,7 +38,7 @@ const expected = {
 
 const truth = test.macro({
   exec: async (t, path: string, episode: number, frames: number, clock: 'header' | 'log') => {
-    t.timeout(180_000);
+    t.timeout(300_000);
     const recording = join(shared ?? '', 'g1', path);
     const { convert, finalize, output, context } = await bench(t);
     await convert(recording, config(clock));

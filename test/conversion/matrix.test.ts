@@ -366,7 +366,7 @@ for (const encoding of ['cdr', 'protobuf'] as const) {
   test.serial(
     `videos of every image encoding, messages in ${encoding}, show their colours within ±2`,
     async (t) => {
-      t.timeout(180_000);
+      t.timeout(300_000);
       const cameras = camerasOf(encoding).filter(({ shows }) => shows === 'colour' || shows === 'grey');
       const config = configOf(cameras, 'video');
       const { folder, output, convert, finalize } = await bench(t);
@@ -453,7 +453,7 @@ test.serial('ten cameras of one recording have a video of all rows each', async 
 });
 
 test.serial('ten minutes have all their rows, and as many frames', async (t) => {
-  t.timeout(180_000);
+  t.timeout(300_000);
   const [seconds, fps] = [600, 2];
   const config = {
     fps,

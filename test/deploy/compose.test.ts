@@ -169,7 +169,7 @@ const runnable = weed === undefined || valkey === undefined ? test.skip : compos
 runnable(
   'the services, run by their own commands and settings, make the demo dataset out of the bucket `raw`',
   async (t) => {
-    t.timeout(120_000);
+    t.timeout(300_000);
     const { services } = await resolved();
     const folder = await temporaryFolder(t);
     const [redisPort, s3Port, s3Grpc, ...inner] = await freePorts(9);

@@ -32,7 +32,7 @@ const answers = (url: string) =>
   );
 
 test.serial('the demo leaves a verified dataset and its picture, and nothing that runs', async (t) => {
-  t.timeout(170_000);
+  t.timeout(300_000);
   const folder = await temporaryFolder(t);
   const { said, ended } = startDemo(folder);
   t.is((await ended)[0], 0, said());
@@ -54,7 +54,7 @@ test.serial('the demo leaves a verified dataset and its picture, and nothing tha
 
 for (const signal of ['SIGINT', 'SIGKILL'] as const) {
   test.serial(`a demo that ends by ${signal} takes everything down that it started`, async (t) => {
-    t.timeout(170_000);
+    t.timeout(300_000);
     const folder = await temporaryFolder(t);
     const { child, said, ended } = startDemo(folder);
     const url = await until(

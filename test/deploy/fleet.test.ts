@@ -33,7 +33,7 @@ async function work(pod: RunningService): Promise<{ converted: number; active: n
 test.serial(
   'a fleet that follows /v1/scaling, 1 → 4 → 1 in a batch, loses nothing, and drained pods burn no attempts',
   async (t) => {
-    t.timeout(170_000);
+    t.timeout(300_000);
     // A drained pod hands back what it does.
     const pods = await startPods(t, await temporaryFolder(t), { SHUTDOWN_GRACE_SECONDS: '0' });
     if (pods === undefined) {

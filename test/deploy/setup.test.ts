@@ -15,10 +15,12 @@ const redis = (await import(local('redis.mjs'))) as {
   startPrivateRedis(program: string): Promise<PrivateRedis>;
   redisFault(url: string): Promise<string | undefined>;
 };
-const { tapReader } = (await import(local('tap.mjs'))) as {
+type Failure = { title: string; details: string[] };
+const { retell, tapReader } = (await import(local('tap.mjs'))) as {
+  retell: (failures: readonly Failure[]) => string[];
   tapReader: () => {
     counts: { passed: number; failed: number; skipped: number };
-    failures: string[];
+    failures: Failure[];
     ended: () => boolean;
     line(text: string): string | undefined;
   };
@@ -138,9 +140,12 @@ test('test results are counted as the runner reported them, crashes included', (
   ].flatMap((line) => reader.line(line) ?? []);
   t.deepEqual(reader.counts, { passed: 1, failed: 2, skipped: 1 });
   t.deepEqual(reader.failures, [
-    'b › breaks - loudly # with a hash',
-    'dist/test/c.test.js exited with a non-zero exit code: 1',
+    { title: 'b › breaks - loudly # with a hash', details: ["    message: 'expected # SKIP'"] },
+    { title: 'dist/test/c.test.js exited with a non-zero exit code: 1', details: [] },
   ]);
+  const told = retell([{ title: 'a', details: Array.from({ length: 100 }, (_, line) => `    ${line}`) }]);
+  t.is(told.length, 61);
+  t.deepEqual([told[0], told[1], told.at(-1)], ['  a', '    0', '    99']);
   t.deepEqual(printed.slice(0, 4), [
     '  ✔ a › holds',
     '    a remark',
