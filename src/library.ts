@@ -83,18 +83,22 @@ export async function convert(
   recordings: string | readonly string[],
   options: ConvertOptions,
 ): Promise<ConvertResult> {
-  const [{ convertBatch }, { removeIfEmpty }, { parseDatasetConfig }, jobs, { openStorage }, metrics] =
-    await Promise.all([
-      import('./conversion/batch.ts'),
-      import('./conversion/checkpoint.ts'),
-      import('./conversion/config.ts'),
-      import('./queue/jobs.ts'),
-      import('./storage/open.ts'),
-      newMetrics(),
-    ]);
   const sources = [...new Set([recordings].flat().map(toUrl))];
   if (sources.length === 0) throw new InputError('expected at least one recording, found none');
+  const [{ hasVideo, parseDatasetConfig }, { findFfmpeg }] = await Promise.all([
+    import('./conversion/config.ts'),
+    import('./dataset/ffmpeg.ts'),
+  ]);
   const config = parseDatasetConfig(options.config);
+  // Asked while the rest is loaded; who needs the answer gets the failure.
+  if (hasVideo(config)) findFfmpeg().catch(() => {});
+  const [{ convertBatch }, { removeIfEmpty }, jobs, { openStorage }, metrics] = await Promise.all([
+    import('./conversion/batch.ts'),
+    import('./conversion/checkpoint.ts'),
+    import('./queue/jobs.ts'),
+    import('./storage/open.ts'),
+    newMetrics(),
+  ]);
   const out = toUrl(options.out);
   const datasetId = options.datasetId ?? datasetNameOf(out);
   const named = jobs.datasetIdSchema.safeParse(datasetId);

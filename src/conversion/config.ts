@@ -197,3 +197,8 @@ function canonicalJson(value: unknown): string {
       : part,
   );
 }
+
+/** Whether a camera of the dataset is stored as video: then its conversion needs FFmpeg. */
+export function hasVideo({ features }: DatasetConfig): boolean {
+  return Object.values(features).some((feature) => 'type' in feature && feature.type === 'video');
+}

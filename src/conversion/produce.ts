@@ -12,7 +12,7 @@ import { withReleasers } from '../releasers.ts';
 import { findIntrinsics, type IntrinsicsFound } from './camera-info.ts';
 import type { FileType } from '../storage/types.ts';
 import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
-import type { DatasetConfig } from './config.ts';
+import { hasVideo } from './config.ts';
 import { type CopyPlan, planCopies } from './copy-plan.ts';
 import { conversionHash, type MarksFile } from './marks.ts';
 import { type ConversionPlan, planConversion } from './plan.ts';
@@ -192,10 +192,6 @@ function manifestOf(
       })),
     ],
   };
-}
-
-function hasVideo({ features }: DatasetConfig): boolean {
-  return Object.values(features).some((feature) => 'type' in feature && feature.type === 'video');
 }
 
 /** Where a file of the episode lies once it is published. */

@@ -1,6 +1,6 @@
-import sharp from 'sharp';
 import { InputError } from '../errors.ts';
 import type { Feature, Picture } from '../frame/types.ts';
+import { loadSharp } from './load-sharp.ts';
 
 /** The quantizer of lerobot's depth videos: 12-bit codes, logarithmic in metres (`DepthEncoderConfig` defaults). */
 export const DEPTH = { min: 0.01, max: 10, shift: 3.5, useLog: true } as const;
@@ -81,6 +81,7 @@ export async function depthValues(key: string, picture: Picture): Promise<DepthV
   const { width, height, data } = picture;
   const size = width * height;
   if (picture.format === 'png') {
+    const sharp = await loadSharp();
     try {
       const { data: bytes, info } = await sharp(data, { failOn: 'error' })
         .toColourspace('grey16')

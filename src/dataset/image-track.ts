@@ -1,7 +1,7 @@
-import sharp, { type Sharp } from 'sharp';
 import { InputError } from '../errors.ts';
 import type { Feature, Picture } from '../frame/types.ts';
 import type { CameraTrack, FinishedCamera } from './camera-track.ts';
+import { loadSharp, type Sharp, type SharpConstructor } from './load-sharp.ts';
 import { PictureSamples } from './picture-samples.ts';
 import { isCandidate } from './picture-sampling.ts';
 import { rawRgb } from './raw-rgb.ts';
@@ -29,11 +29,12 @@ export class ImageTrack implements CameraTrack {
     this.#frames += 1;
     const { key, shape, camera } = this.#feature;
     const [height = 0, width = 0] = shape;
+    const sharp = await loadSharp();
     const sampled = isCandidate(frame - this.#episodeStart, this.#expectedFrames);
     try {
-      const keep = await keepsBytes(picture, camera?.transform ?? {});
+      const keep = await keepsBytes(sharp, picture, camera?.transform ?? {});
       if (keep && !sampled) return picture.data;
-      const { data, info } = await this.#stored(picture).raw().toBuffer({ resolveWithObject: true });
+      const { data, info } = await this.#stored(sharp, picture).raw().toBuffer({ resolveWithObject: true });
       if (info.width !== width || info.height !== height || info.channels !== 3) {
         throw new InputError(
           `${key}: expected a picture of ${width}x${height}, found ${info.width}x${info.height} at frame ${frame}`,
@@ -65,16 +66,16 @@ export class ImageTrack implements CameraTrack {
   async abort(): Promise<void> {}
 
   /** The stored picture: crop, then resize, then rotate. */
-  #stored(picture: Picture): Sharp {
+  #stored(sharp: SharpConstructor, picture: Picture): Sharp {
     const { crop, resize, rotate } = this.#feature.camera?.transform ?? {};
-    let image = this.#open(picture);
+    let image = this.#open(sharp, picture);
     if (crop) image = image.extract({ left: crop.x, top: crop.y, width: crop.width, height: crop.height });
     if (resize) image = image.resize(resize.width, resize.height, { fit: 'fill' });
     if (rotate) image = image.rotate(rotate);
     return image.toColourspace('srgb').removeAlpha();
   }
 
-  #open(picture: Picture): Sharp {
+  #open(sharp: SharpConstructor, picture: Picture): Sharp {
     const { width, height } = picture;
     if (picture.format === 'jpeg' || picture.format === 'png')
       return sharp(picture.data, { failOn: 'error' });
@@ -90,7 +91,7 @@ export class ImageTrack implements CameraTrack {
 }
 
 /** A JPEG can be stored as it is when it has three channels, lies upright and nothing is done to it. */
-async function keepsBytes(picture: Picture, transform: object): Promise<boolean> {
+async function keepsBytes(sharp: SharpConstructor, picture: Picture, transform: object): Promise<boolean> {
   if (picture.format !== 'jpeg' || Object.keys(transform).length > 0) return false;
   const { channels, orientation, width, height } = await sharp(picture.data).metadata();
   const upright = orientation === undefined || orientation === 1;

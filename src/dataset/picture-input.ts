@@ -1,5 +1,5 @@
-import sharp from 'sharp';
 import type { Picture } from '../frame/types.ts';
+import { loadSharp } from './load-sharp.ts';
 import type { MatroskaTrack } from './matroska.ts';
 
 /** A picture as an encoder takes it: one as recorded, or the 12-bit codes of a depth picture. */
@@ -26,6 +26,7 @@ export function pictureTrack(
 /** Whether a picture can be decoded completely; raw pixels can when their number is right. */
 export async function decodes(picture: EncoderPicture): Promise<boolean> {
   if (picture.format !== 'jpeg' && picture.format !== 'png') return true;
+  const sharp = await loadSharp();
   try {
     const { info } = await sharp(picture.data, { failOn: 'error' })
       .raw()

@@ -1,5 +1,5 @@
-import sharp, { type Sharp } from 'sharp';
 import { InputError } from '../errors.ts';
+import { loadSharp, type Sharp } from './load-sharp.ts';
 import type { EncoderPicture } from './picture-input.ts';
 
 /**
@@ -76,6 +76,7 @@ export async function inLayout(
       `${what}: expected ${picture.format} pictures of the layout ${layout}, found one of ${own}: they cannot share a video`,
     );
   }
+  const sharp = await loadSharp();
   try {
     const image = sharp(picture.data, { failOn: 'error' }).toColourspace('srgb');
     const { data, info } = await target(image).toBuffer({ resolveWithObject: true });

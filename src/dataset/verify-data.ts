@@ -1,7 +1,7 @@
-import sharp from 'sharp';
 import { throwIfAborted } from '../errors.ts';
 import { cellNumbers } from './cells.ts';
 import type { CheckList } from './check-list.ts';
+import { loadSharp } from './load-sharp.ts';
 import type { ColumnValues } from './parquet.ts';
 import { type DeclaredFeature, type DeclaredInfo, hasStats, isDepth, isPicture } from './read-info.ts';
 import { type TableGroup, walkTables } from './read-tables.ts';
@@ -206,7 +206,7 @@ async function pictureFault(feature: DeclaredFeature, value: unknown): Promise<s
   if (!(bytes instanceof Uint8Array)) return 'has no bytes';
   const [height, width] = feature.shape;
   try {
-    const found = await sharp(bytes).metadata();
+    const found = await (await loadSharp())(bytes).metadata();
     const formats = isDepth(feature) ? ['tiff'] : ['png', 'jpeg'];
     const channels = isDepth(feature) ? 1 : 3;
     const right =

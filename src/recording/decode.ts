@@ -1,4 +1,5 @@
-import { MessageReader as Ros1Reader } from '@foxglove/rosmsg-serialization';
+import { createRequire } from 'node:module';
+import type * as Ros1 from '@foxglove/rosmsg-serialization';
 import { MessageReader as CdrMessageReader } from '@foxglove/rosmsg2-serialization';
 import { InputError, toError } from '../errors.ts';
 import { printable } from './compression.ts';
@@ -6,6 +7,8 @@ import { rosTypeOf } from './definitions.ts';
 import type { RosType } from './definitions.ts';
 import { createProtobufDecoder } from './protobuf.ts';
 import type { Channel, Decoder } from './types.ts';
+
+const require = createRequire(import.meta.url);
 
 /**
  * The decoder of a channel's messages: `cdr` with `ros2msg` or `ros2idl`, `ros1`, `protobuf`, `json`. Another
@@ -47,7 +50,9 @@ function decodeJson(data: Uint8Array): unknown {
 }
 
 function ros1Decoder(type: RosType): Decoder {
-  const reader = new Ros1Reader(type.definitions);
+  // Loaded when there is ROS 1 to read.
+  const { MessageReader } = require('@foxglove/rosmsg-serialization') as typeof Ros1;
+  const reader = new MessageReader(type.definitions);
   return (data) => reader.readMessage(data);
 }
 

@@ -1,10 +1,13 @@
+import { createRequire } from 'node:module';
 import type { MessageDefinition } from '@foxglove/message-definition';
-import { parseRos2idl } from '@foxglove/ros2idl-parser';
+import type * as Ros2idl from '@foxglove/ros2idl-parser';
 import { parse } from '@foxglove/rosmsg';
 import { InputError, toError } from '../errors.ts';
 import { printable } from './compression.ts';
 import { parseRos2 } from './lenient-names.ts';
 import type { Channel } from './types.ts';
+
+const require = createRequire(import.meta.url);
 
 /** How the bytes of ROS messages are laid out. */
 export type RosLayout = 'cdr' | 'ros1';
@@ -33,11 +36,7 @@ export function rosTypeOf(channel: Channel): RosType | undefined {
   let definitions: MessageDefinition[];
   try {
     definitions =
-      encoding === 'ros2idl'
-        ? parseRos2idl(text.replaceAll(IDL_HEAD, ''))
-        : ros1
-          ? parse(text)
-          : parseRos2(text);
+      encoding === 'ros2idl' ? parseIdl(text.replaceAll(IDL_HEAD, '')) : ros1 ? parse(text) : parseRos2(text);
   } catch (thrown) {
     throw new InputError(
       `topic ${printable(channel.topic)}: the definition of ${printable(name)} cannot be parsed (${firstLine(thrown)})`,
@@ -55,6 +54,12 @@ export function rosTypeOf(channel: Channel): RosType | undefined {
     definitions: [root, ...definitions.filter((definition) => definition !== root)],
     root,
   };
+}
+
+/** Loaded when there is IDL: its grammar takes long to build. */
+function parseIdl(text: string): MessageDefinition[] {
+  const { parseRos2idl } = require('@foxglove/ros2idl-parser') as typeof Ros2idl;
+  return parseRos2idl(text);
 }
 
 /** The definition of the complex type `name` among those of a schema. */

@@ -1,8 +1,16 @@
-import protobuf from 'protobufjs';
-import 'protobufjs/ext/descriptor.js';
+import { createRequire } from 'node:module';
+import type protobuf from 'protobufjs';
 import { InputError, toError } from '../errors.ts';
 import { printable } from './compression.ts';
 import type { Channel, Decoder } from './types.ts';
+
+const require = createRequire(import.meta.url);
+
+/** The library with its extension for descriptors, loaded with the first channel that needs it: few recordings do. */
+function library(): typeof protobuf {
+  require('protobufjs/ext/descriptor.js');
+  return require('protobufjs') as typeof protobuf;
+}
 
 /** Turns one field's value as protobufjs gives it into a plain value. */
 type Plain = (value: unknown) => unknown;
@@ -14,7 +22,7 @@ type Plain = (value: unknown) => unknown;
 export function protobufTypeOf(channel: Channel): protobuf.Type {
   const { name, data } = channel.schema;
   try {
-    const root = protobuf.Root.fromDescriptor(data, { keepCase: true });
+    const root = library().Root.fromDescriptor(data, { keepCase: true });
     root.resolveAll();
     return root.lookupType(name);
   } catch (thrown) {
@@ -59,7 +67,7 @@ function plainMessage(type: protobuf.Type, known: Map<protobuf.Type, Plain>): Pl
 function plainField(field: protobuf.Field, known: Map<protobuf.Type, Plain>): Plain {
   field.resolve();
   const one = plainValue(field, known);
-  if (field instanceof protobuf.MapField) {
+  if (field instanceof library().MapField) {
     const name = field.keyType.endsWith('64') ? wideKey : String;
     return (value) =>
       Object.fromEntries(Object.entries(value as object).map(([key, item]) => [name(key), one(item)]));
@@ -70,7 +78,7 @@ function plainField(field: protobuf.Field, known: Map<protobuf.Type, Plain>): Pl
 }
 
 function plainValue(field: protobuf.Field, known: Map<protobuf.Type, Plain>): Plain {
-  if (field.resolvedType instanceof protobuf.Type) return plainMessage(field.resolvedType, known);
+  if (field.resolvedType instanceof library().Type) return plainMessage(field.resolvedType, known);
   if (field.type.endsWith('64')) return plain64;
   return same;
 }
