@@ -116,11 +116,12 @@ async function newcomer(t: ExecutionContext) {
     // As a person would notice it: an answer that is an error fails the command. A stream is left when all is done.
     curl: [
       `curl() { '${findProgram('curl') ?? 'curl'}' --fail-with-body --silent --show-error "$@"; }`,
-      `case "$*" in */events) curl --max-time 60 "$@" | sed -u '/"state":"completed"/q';; *) curl --max-time 60 "$@";; esac`,
+      `case "$*" in */events) sed -u '/"state":"completed"/q' <(curl --no-buffer --max-time 60 "$@" 2>&-);;`,
+      '*) curl --max-time 60 "$@";; esac',
     ].join('\n'),
   };
   for (const [name, script] of Object.entries(shims)) {
-    await writeFile(join(bin, name), `#!/bin/sh\n${script}\n`);
+    await writeFile(join(bin, name), `#!/usr/bin/env bash\n${script}\n`);
     await chmod(join(bin, name), 0o755);
   }
   if (s3 !== undefined) {
