@@ -1,15 +1,13 @@
 import cluster from 'node:cluster';
-import { startPrimary } from './cluster/primary.ts';
-import { startWorker } from './cluster/worker.ts';
 import { loadConfig, loadEnvFile } from './config.ts';
 import { InputError, toError } from './errors.ts';
 
-/** The service: the primary, or one of its workers. */
+/** The service: the primary, or one of its workers; neither loads what only the other needs. */
 try {
   loadEnvFile();
   const config = loadConfig();
-  if (cluster.isPrimary) await startPrimary(config);
-  else await startWorker(config);
+  if (cluster.isPrimary) await (await import('./cluster/primary.ts')).startPrimary(config);
+  else await (await import('./cluster/worker.ts')).startWorker(config);
 } catch (thrown) {
   const error = toError(thrown);
   process.stderr.write(
