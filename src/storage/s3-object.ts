@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
-import { CanceledError, StorageError } from '../errors.ts';
+import { finished } from 'node:stream/promises';
+import { CanceledError, StorageError, toError } from '../errors.ts';
 import { assertRange } from './local-object.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { isPreconditionFailed, s3Error } from './s3-errors.ts';
@@ -80,13 +81,13 @@ export class S3Object implements StoredObject {
       if (this.#closing && begun) throw new CanceledError('cancelled');
       begun = true;
       try {
-        for await (const piece of this.#body(start + filled, end)) {
+        await this.#receive(start + filled, end, (piece) => {
           if (filled + piece.length > buffer.length) {
             throw brokenBody(`${url} sent more than the ${buffer.length} bytes that were asked for`);
           }
           buffer.set(piece, filled);
           filled += piece.length;
-        }
+        });
       } catch (thrown) {
         // a changed object stays changed: no use in trying again here
         if (isPreconditionFailed(thrown)) return 'changed';
@@ -101,7 +102,8 @@ export class S3Object implements StoredObject {
     throw new StorageError(`${url} changed while it was being read`, { retryable: true, reason: 'other' });
   }
 
-  async *#body(start: number, end: number): AsyncGenerator<Uint8Array> {
+  /** One request; each piece is taken as it arrives, so that none is lost when the next one does not. */
+  async #receive(start: number, end: number, take: (piece: Uint8Array) => void): Promise<void> {
     const { requests, fullKey, url, info, count } = this.#options;
     const signal = this.#signal;
     const what = `read ${url} at ${start}`;
@@ -123,16 +125,18 @@ export class S3Object implements StoredObject {
       );
     }
     const body = answer.Body as Readable;
-    try {
-      for await (const piece of body as AsyncIterable<Uint8Array>) {
-        count(piece.length);
-        yield piece;
+    body.on('data', (piece: Uint8Array) => {
+      count(piece.length);
+      try {
+        take(piece);
+      } catch (thrown) {
+        body.destroy(toError(thrown));
       }
+    });
+    try {
+      await finished(body);
     } catch (thrown) {
-      throw s3Error(thrown, what, signal);
-    } finally {
-      // arrived, and not handed on before it broke off
-      count(body.readableLength);
+      throw thrown instanceof StorageError ? thrown : s3Error(thrown, what, signal);
     }
   }
 }
