@@ -110,7 +110,9 @@ export async function startS3Proxy(endpoint: string): Promise<S3Proxy> {
           fault?.kind === 'truncate' || fault?.kind === 'stall-body' ? fault.after - sent : Infinity;
         const piece = chunk.subarray(0, left);
         sent += piece.length;
-        if (!outgoing.write(piece)) await once(outgoing, 'drain');
+        // What is still in this process when a connection is cut was not sent.
+        const lost = piece.length > 0 && (await new Promise((resolve) => outgoing.write(piece, resolve)));
+        if (lost) return void answer.destroy();
         if (piece.length < chunk.length) {
           answer.destroy();
           if (fault?.kind === 'truncate') outgoing.destroy();
