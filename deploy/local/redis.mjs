@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { mkdtempSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -76,16 +77,20 @@ export async function startPrivateRedis(program) {
   throw new SetupError(`A private Redis could not be started with ${program}:\n${server.tail().trim()}`);
 }
 
-/** A TCP port of the loopback that nobody listened on a moment ago. */
-export function freePort() {
-  return new Promise((resolve, reject) => {
+/**
+ * A TCP port of the loopback that nobody listens on. Below those that systems hand out by themselves, so that no
+ * connection that begins meanwhile takes it.
+ */
+export async function freePort() {
+  for (;;) {
     const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
+    const port = randomInt(12_000, 32_000);
+    const free = await new Promise((resolve, reject) => {
+      probe.once('error', (error) => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error)));
+      probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
     });
-  });
+    if (free) return port;
+  }
 }
 
 async function answers(server, port) {

@@ -12,7 +12,8 @@ import { environment, loadConfig } from '../../src/config.ts';
 import { temporaryFolder } from '../helpers/conversion.ts';
 import { promtool } from '../helpers/promtool.ts';
 import { programOfWheel } from '../helpers/python-package.ts';
-import { WEED_PACKAGE, findWeed, freePorts } from '../helpers/s3-server.ts';
+import { freePorts } from '../helpers/ports.ts';
+import { WEED_PACKAGE, findWeed } from '../helpers/s3-server.ts';
 import { startService, untilAsync } from '../helpers/service.ts';
 
 /** docker-compose.yml as Compose itself understands it, and its services as processes of this machine. */

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
+import { freePorts } from './ports.ts';
 
 /** The kernel kills the server with the test's thread, so that a test run that is killed leaves none behind. */
 const leash =
@@ -32,7 +32,8 @@ export class PrivateRedis {
   /** Starts `redis-server` with append-only file and `noeviction` unless `extra` says otherwise. */
   static async start(extra: readonly string[] = []): Promise<PrivateRedis> {
     const folder = await mkdtemp(join(tmpdir(), 'roboflow-redis-'));
-    const redis = new PrivateRedis(await freePort(), folder, extra);
+    const [port = 0] = await freePorts(1);
+    const redis = new PrivateRedis(port, folder, extra);
     await redis.resume();
     return redis;
   }
@@ -100,15 +101,4 @@ export async function removePrefix(url: string, prefix: string): Promise<void> {
     if (list.length > 0) await redis.unlink(...list);
   }
   redis.disconnect();
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  const port = typeof address === 'object' && address ? address.port : 0;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

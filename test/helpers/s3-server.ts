@@ -2,12 +2,12 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { access, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import type { S3Settings } from '../../src/storage/types.ts';
+import { freePorts } from './ports.ts';
 import { programOfWheel } from './python-package.ts';
 
 /** A real S3 server of its own process, with one bucket `test-bucket`. */
@@ -63,10 +63,10 @@ async function findVersitygw(): Promise<string | undefined> {
 export async function s3Servers(first = false): Promise<(() => Promise<S3Server>)[]> {
   const starters: (() => Promise<S3Server>)[] = [];
   const versitygw = await findVersitygw();
-  if (versitygw !== undefined) starters.push(() => startVersitygw(versitygw));
+  if (versitygw !== undefined) starters.push(() => onFreePorts(() => startVersitygw(versitygw)));
   if (first && starters.length > 0) return starters;
   const weed = await findWeed((line) => console.log(line));
-  if (weed !== undefined) starters.push(() => startWeed(weed));
+  if (weed !== undefined) starters.push(() => onFreePorts(() => startWeed(weed)));
   return starters;
 }
 
@@ -74,6 +74,17 @@ export async function s3Servers(first = false): Promise<(() => Promise<S3Server>
 export async function startAnyS3Server(): Promise<S3Server | undefined> {
   const [start] = await s3Servers(true);
   return start?.();
+}
+
+/** Starts a server anew, on other ports, when one that was free has been taken meanwhile. */
+async function onFreePorts<T>(start: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await start();
+    } catch (thrown) {
+      if (tries === 3 || !String(thrown).includes('address already in use')) throw thrown;
+    }
+  }
 }
 
 /** Starts SeaweedFS on free ports. */
@@ -184,17 +195,4 @@ async function end(child: ChildProcess): Promise<void> {
   const exit = once(child, 'exit');
   child.kill('SIGKILL');
   await exit;
-}
-
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
