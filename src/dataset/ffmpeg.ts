@@ -84,8 +84,8 @@ async function listing(program: string, words: readonly string[]): Promise<strin
   return `${stderr}\n${stdout}`;
 }
 
-/** Nice value of encoders: where all cores are taken, a process at 0 gets nine turns for one of theirs. */
-const NICE = 10;
+/** Nice value of encoders: where all cores are taken, a process at 0 gets three turns for one of theirs. */
+const NICE = 5;
 
 /**
  * Starts the program; it dies with this process, and at once when `signal` is aborted. In a session of its own, as Ctrl+C
