@@ -116,8 +116,11 @@ async function newcomer(t: ExecutionContext) {
     // As a person would notice it: an answer that is an error fails the command. A stream is left when all is done.
     curl: [
       `curl() { '${findProgram('curl') ?? 'curl'}' --fail-with-body --silent --show-error "$@"; }`,
-      `case "$*" in */events) sed -u '/"state":"completed"/q' <(curl --no-buffer --max-time 60 "$@" 2>&-);;`,
-      '*) curl --max-time 60 "$@";; esac',
+      'case "$*" in */events) ;; *) curl --max-time 60 "$@"; exit;; esac',
+      'while IFS= read -r line; do',
+      `  echo "$line"; case "$line" in *'"state":"completed"'*) exit;; esac`,
+      'done < <(curl --no-buffer --max-time 60 "$@" 2>&-)',
+      'exit 1',
     ].join('\n'),
   };
   for (const [name, script] of Object.entries(shims)) {

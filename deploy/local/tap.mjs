@@ -14,6 +14,7 @@ export function tapReader({ color = false } = {}) {
     return text;
   };
   const result = (ok, title, directive) => {
+    failed = !ok && directive === undefined;
     if (directive !== undefined) {
       counts.skipped++;
       return `  ${paint(33, '-')} ${title} (skipped)`;
@@ -33,10 +34,7 @@ export function tapReader({ color = false } = {}) {
     line(text) {
       if (/^# fail \d+$/.test(text)) ended = true;
       const test = /^(not )?ok \d+(?: - (.*?))?(?: # (SKIP|TODO)\b.*)?$/.exec(text);
-      if (test) {
-        failed = test[1] !== undefined && test[3] === undefined;
-        return result(!test[1], test[2] || '', test[3]);
-      }
+      if (test) return result(test[1] === undefined, test[2] || '', test[3]);
       if (/^(TAP version|1\.\.\d+|# (tests|pass|fail|skip|todo) \d+$|\s*(---|\.\.\.)$)/.test(text))
         return undefined;
       if (/^# .* hook$/.test(text)) return undefined;

@@ -205,8 +205,9 @@ async function pictureFault(feature: DeclaredFeature, value: unknown): Promise<s
   const { bytes } = value as { bytes?: Uint8Array };
   if (!(bytes instanceof Uint8Array)) return 'has no bytes';
   const [height, width] = feature.shape;
+  const sharp = await loadSharp();
   try {
-    const found = await (await loadSharp())(bytes).metadata();
+    const found = await sharp(bytes).metadata();
     const formats = isDepth(feature) ? ['tiff'] : ['png', 'jpeg'];
     const channels = isDepth(feature) ? 1 : 3;
     const right =

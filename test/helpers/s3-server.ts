@@ -63,10 +63,10 @@ async function findVersitygw(): Promise<string | undefined> {
 export async function s3Servers(first = false): Promise<(() => Promise<S3Server>)[]> {
   const starters: (() => Promise<S3Server>)[] = [];
   const versitygw = await findVersitygw();
-  if (versitygw !== undefined) starters.push(() => onFreePorts(() => startVersitygw(versitygw)));
+  if (versitygw !== undefined) starters.push(() => startVersitygw(versitygw));
   if (first && starters.length > 0) return starters;
   const weed = await findWeed((line) => console.log(line));
-  if (weed !== undefined) starters.push(() => onFreePorts(() => startWeed(weed)));
+  if (weed !== undefined) starters.push(() => startWeed(weed));
   return starters;
 }
 
@@ -74,17 +74,6 @@ export async function s3Servers(first = false): Promise<(() => Promise<S3Server>
 export async function startAnyS3Server(): Promise<S3Server | undefined> {
   const [start] = await s3Servers(true);
   return start?.();
-}
-
-/** Starts a server anew, on other ports, when one that was free has been taken meanwhile. */
-async function onFreePorts<T>(start: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await start();
-    } catch (thrown) {
-      if (tries === 3 || !String(thrown).includes('address already in use')) throw thrown;
-    }
-  }
 }
 
 /** Starts SeaweedFS on free ports. */
