@@ -23,8 +23,17 @@ export async function publishStop(redis: Redis, keys: Keys, runId: string, key?:
 
 /** Calls back on every stop order, over a connection of its own; returns what ends that. */
 export function listenForStops(redis: Redis, keys: Keys, log: Log, onStop: (stop: Stop) => void): () => void {
-  const subscriber = redis.duplicate();
+  // When ioredis subscribes anew after Redis was away, nobody handles its failure: one that is ended just then would
+  // take the process with it.
+  const subscriber = redis.duplicate({ autoResubscribe: false });
+  let ended = false;
   subscriber.on('error', (error: Error) => log.debug({ err: error }, 'subscriber connection'));
+  subscriber.on('ready', () => {
+    subscriber.subscribe(keys.stops).catch((thrown: unknown) => {
+      if (ended) return;
+      log.error({ err: toError(thrown) }, 'cannot listen for stop orders; jobs see them at their next start');
+    });
+  });
   subscriber.on('message', (_channel: string, text: string) => {
     const parsed = stopSchema.safeParse(parse(text));
     if (!parsed.success) {
@@ -37,10 +46,10 @@ export function listenForStops(redis: Redis, keys: Keys, log: Log, onStop: (stop
         key === undefined ? splitEpisodeJobId(jobId)?.runId === runId : jobId === episodeJobId(runId, key),
     });
   });
-  subscriber.subscribe(keys.stops).catch((thrown: unknown) => {
-    log.error({ err: toError(thrown) }, 'cannot listen for stop orders; jobs see them at their next start');
-  });
-  return () => subscriber.disconnect();
+  return () => {
+    ended = true;
+    subscriber.disconnect();
+  };
 }
 
 function parse(text: string): unknown {
