@@ -17,6 +17,8 @@ export type Ffmpeg = {
   readonly syncOption: '-fps_mode' | '-vsync';
   /** Names of the video encoders it was built with. */
   readonly encoders: ReadonlySet<string>;
+  /** Whether it has the filter `zscale`, which most builds have. */
+  readonly zscale: boolean;
 };
 
 const found = new Map<string, Promise<Ffmpeg>>();
@@ -43,7 +45,7 @@ export function findFfmpeg(path = 'ffmpeg'): Promise<Ffmpeg> {
  */
 const LEASH = process.platform === 'linux' ? ['setpriv', '--pdeathsig', 'KILL', '--'] : [];
 
-/** One run of the program tells everything: its version, its encoders, and whether the leash holds it. */
+/** One run of the program tells everything: its version, encoders, filters, and whether the leash holds it. */
 async function lookFor(path: string): Promise<Ffmpeg> {
   const { output, leash } = await ask(path);
   const version = /^ffmpeg version (\S+)/m.exec(output)?.[1] ?? 'unknown';
@@ -55,6 +57,7 @@ async function lookFor(path: string): Promise<Ffmpeg> {
     leash,
     syncOption: old ? '-vsync' : '-fps_mode',
     encoders: new Set([...output.matchAll(/^ V\S{5} (\S+)/gm)].map((match) => match[1] ?? '')),
+    zscale: / --enable-libzimg\b/.test(output),
   };
 }
 
@@ -78,7 +81,7 @@ async function ask(path: string): Promise<{ output: string; leash: readonly stri
   }
 }
 
-/** The banner, which names the version, and the encoders. */
+/** The banner, which names version and libraries, and the encoders. */
 async function listing(program: string, words: readonly string[]): Promise<string> {
   const { stdout, stderr } = await run(program, [...words, '-encoders']);
   return `${stderr}\n${stdout}`;

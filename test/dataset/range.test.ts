@@ -1,0 +1,108 @@
+import { execFile } from 'node:child_process';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test from 'ava';
+import { Registry } from 'prom-client';
+import sharp from 'sharp';
+import { findFfmpeg } from '../../src/dataset/ffmpeg.ts';
+import { DatasetWriter } from '../../src/dataset/writer.ts';
+import { createMetrics } from '../../src/metrics/index.ts';
+import { noisyJpeg } from '../helpers/noisy-jpeg.ts';
+import { camera, tempFolder, VIDEO } from './build.ts';
+
+const KEY = 'observation.images.cam';
+const SIZE = { width: 160, height: 120 };
+const PIXELS = SIZE.width * SIZE.height;
+const run = promisify(execFile);
+
+/** The samples of a file's first picture, as FFmpeg decodes them. */
+async function planes(path: string, format: string): Promise<Uint8Array> {
+  const args = ['-v', 'error', '-i', path, '-frames:v', '1', '-pix_fmt', format, '-f', 'rawvideo', '-'];
+  const { stdout } = await run('ffmpeg', args, { encoding: 'buffer', maxBuffer: 1 << 24 });
+  return stdout;
+}
+
+/** A program that works like FFmpeg and says that it was built without zimg. */
+async function withoutZimg(dir: string): Promise<string> {
+  const path = join(dir, 'ffmpeg-without-zimg');
+  const script = `#!/bin/bash
+for arg in "$@"; do [[ "$arg" == *zscale* ]] && { echo "no such filter: zscale" >&2; exit 1; }; done
+exec ffmpeg "$@" 2> >(sed 's/ --enable-libzimg//' >&2)
+`;
+  await writeFile(path, script);
+  await chmod(path, 0o755);
+  return path;
+}
+
+/** Blue chroma, limited, of a 2x2 block of pixels: of 4:2:2 the mean of both lines. */
+function blueOf(recorded: Uint8Array, at: number, sampling: '4:2:0' | '4:2:2'): number {
+  const columns = SIZE.width / 2;
+  const line = Math.floor(at / columns) * (sampling === '4:2:2' ? 2 : 1);
+  const first = PIXELS + line * columns + (at % columns);
+  const below = sampling === '4:2:2' ? first + columns : first;
+  return 128 + ((((recorded[first] ?? 0) + (recorded[below] ?? 0)) / 2 - 128) * 224) / 255;
+}
+
+for (const sampling of ['4:2:0', '4:2:2'] as const) {
+  for (const zimg of [true, false]) {
+    test(`levels of a ${sampling} JPEG are those of the standard, ${zimg ? 'with' : 'without'} zimg`, async (t) => {
+      const dir = await tempFolder(t);
+      const jpeg = join(dir, 'picture.jpg');
+      const source = join(dir, 'source.png');
+      await writeFile(
+        source,
+        await sharp(await noisyJpeg(1, SIZE))
+          .png()
+          .toBuffer(),
+      );
+      const format = sampling === '4:2:0' ? 'yuvj420p' : 'yuvj422p';
+      await run('ffmpeg', ['-v', 'error', '-i', source, '-pix_fmt', format, '-q:v', '3', jpeg]);
+      const recorded = await planes(jpeg, format);
+      const data = await readFile(jpeg);
+
+      const ffmpeg = zimg ? 'ffmpeg' : await withoutZimg(dir);
+      t.is((await findFfmpeg(ffmpeg)).zscale, zimg);
+      const writer = await DatasetWriter.create({
+        dir,
+        fps: 30,
+        features: [camera(KEY, SIZE.width, SIZE.height)],
+        video: { ...VIDEO, crf: 0 },
+        expectedFrames: 2,
+        signal: new AbortController().signal,
+        metrics: createMetrics(new Registry()).video,
+        ffmpeg,
+      });
+      for (const index of [0, 1]) {
+        const values = new Map([[KEY, { format: 'jpeg', ...SIZE, data } as const]]);
+        await writer.addFrame({ episode: 0, index, time: BigInt(index), values }, 'look');
+      }
+      await writer.saveEpisode({ startTime: 0n, endTime: 2n });
+      await writer.finish();
+      const video = join(dir, 'camera-0.mp4');
+      const shown = await planes(video, 'yuv420p');
+      t.is(shown.length, PIXELS * 1.5);
+
+      const luma = (at: number) => Math.round(16 + ((recorded[at] ?? 0) * 219) / 255);
+      t.deepEqual(
+        shown.subarray(0, PIXELS),
+        Buffer.from(Array.from({ length: PIXELS }, (_, at) => luma(at))),
+      );
+      let off = 0;
+      for (let at = 0; at < PIXELS / 4; at++) {
+        off = Math.max(off, Math.abs((shown[PIXELS + at] ?? 0) - blueOf(recorded, at, sampling)));
+      }
+      t.true(off <= 1.2, `chroma is off by ${off}`);
+      const tags = [
+        '-v',
+        'error',
+        '-show_entries',
+        'stream=pix_fmt,color_range,color_space',
+        '-of',
+        'csv=p=0',
+      ];
+      const { stdout } = await run('ffprobe', [...tags, video]);
+      t.is(stdout.trim(), 'yuv420p,tv,bt470bg');
+    });
+  }
+}
