@@ -10,6 +10,7 @@ import { writeLongRecording } from '../helpers/long-recording.ts';
 import { noisyJpeg } from '../helpers/noisy-jpeg.ts';
 import { type ConversionCost, convertInChild } from './conversion-child.ts';
 import { median, ratios, rounded } from './measure.ts';
+import { RunningWorker } from './running-worker.ts';
 
 const CAMERAS = ['cam_left', 'cam_right', 'cam_wrist'];
 const FPS = 30;
@@ -53,22 +54,47 @@ export async function benchConvert(size = FULL): Promise<ConvertBench[]> {
       const config = await writeConfig(folder, video);
       const { ratio, reference } = await ratios(
         size.runs,
-        () => encodeBare(folder, video),
-        () => convert(recording(100), config, folder, size.frames),
+        { work: () => encodeBare(folder, video) },
+        { work: () => convert(recording(100), config, folder, size.frames) },
       );
       const what = `${video.codec} ${video.preset} to bare ffmpeg`;
       rows.push({ what, runs: size.runs, reference: reference.wall, ...ratio, goalWall: 1.1, goalCpu: 1.15 });
+      rows.push(await benchRunning(size, video, recording(100), folder));
     }
     const config = await writeConfig(folder, H264);
     const { ratio, reference } = await ratios(
       size.runs,
-      () => convert(recording(100), config, folder, size.frames),
-      () => convert(recording(1000), config, folder, size.frames),
+      { work: () => convert(recording(100), config, folder, size.frames) },
+      { work: () => convert(recording(1000), config, folder, size.frames) },
     );
     const what = 'joints at 1 kHz to 100 Hz';
     rows.push({ what, runs: size.runs, reference: reference.wall, ...ratio, goalWall: 1.03, goalCpu: 1.03 });
     return rows;
   });
+}
+
+/** The same for a worker that has converted before, as those of the service have. */
+async function benchRunning(
+  { runs, frames }: ConvertSize,
+  video: Video,
+  recording: string,
+  folder: string,
+): Promise<ConvertBench> {
+  const out = join(folder, `running-${video.codec}`);
+  const worker = RunningWorker.start(configOf(video), out);
+  try {
+    const work = async () => {
+      const { frames: found } = await worker.convert(recording);
+      if (found !== frames) throw new Error(`expected ${frames} rows, found ${found}`);
+    };
+    await work();
+    const bare = { work: () => encodeBare(folder, video) };
+    const { ratio, reference } = await ratios(runs, bare, { work, cpu: () => worker.cpu() });
+    const what = `${video.codec} ${video.preset} in a running worker to bare ffmpeg`;
+    return { what, runs, reference: reference.wall, ...ratio, goalWall: 1.1, goalCpu: 1.15 };
+  } finally {
+    await worker.end();
+  }
 }
 
 /** The conversion alone, in a process with a worker's flags: its own CPU, and how long its event loop was held up. */

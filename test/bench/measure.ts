@@ -1,5 +1,4 @@
-import { readFile } from 'node:fs/promises';
-import { resourceUsage } from 'node:process';
+import { cpuOf } from './cpu.ts';
 
 /** The middle of some numbers. */
 export function median(values: readonly number[]): number {
@@ -15,19 +14,22 @@ export function rounded(value: number, digits = 2): number {
 /** Wall and CPU seconds. */
 export type Cost = { readonly wall: number; readonly cpu: number };
 
-/** Wall seconds of some work, and CPU seconds of the child processes it waited for. */
-export async function timed(work: () => Promise<void>): Promise<Cost> {
-  const before = await childCpu();
+/** Work to measure, and a clock of the CPU seconds it takes; those of child processes it waited for by default. */
+export type Measured = { readonly work: () => Promise<unknown>; readonly cpu?: () => Promise<number> };
+
+/** Wall and CPU seconds of some work. */
+export async function timed({ work, cpu = childCpu }: Measured): Promise<Cost> {
+  const before = await cpu();
   const start = performance.now();
   await work();
-  return { wall: (performance.now() - start) / 1000, cpu: (await childCpu()) - before };
+  return { wall: (performance.now() - start) / 1000, cpu: (await cpu()) - before };
 }
 
 /** Medians of the ratios of each run of `ours` to the run of `reference` beside it, in turns: the machine may drift. */
 export async function ratios(
   runs: number,
-  reference: () => Promise<void>,
-  ours: () => Promise<void>,
+  reference: Measured,
+  ours: Measured,
 ): Promise<{ readonly ratio: Cost; readonly reference: Cost }> {
   const references: Cost[] = [];
   const found: Cost[] = [];
@@ -48,10 +50,7 @@ function medians(costs: readonly Cost[]): Cost {
   };
 }
 
-/** CPU seconds of ended children (Linux: cutime and cstime of /proc/self/stat, 100 ticks a second). */
+/** CPU seconds of ended children. */
 async function childCpu(): Promise<number> {
-  const text = await readFile('/proc/self/stat', 'utf8').catch(() => undefined);
-  if (text === undefined) return resourceUsage().userCPUTime / 1e6;
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[13]) + Number(fields[14])) / 100;
+  return await cpuOf('self', ['cutime', 'cstime']);
 }

@@ -1,9 +1,10 @@
 // Converts recordings one after the other, as a worker does, and prints a line of JSON for each:
 // {frames, peakRssBytes, seconds, cpuSeconds, loopP99Ms, loopMaxMs}; the peak is that of the process so far. Stores are reached, and recordings of
 // buckets kept (CACHE_DIR, CACHE_MAX_BYTES), as the environment says.
-// node convert-child.js CONFIG_JSON OUT RECORDING…   (OUT: a folder or a URL)
+// node convert-child.js CONFIG_JSON OUT [RECORDING…]   (OUT: a folder or a URL; without recordings, each line of standard input is one)
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { createInterface } from 'node:readline';
 import { Registry } from 'prom-client';
 import { loadConfig, s3Settings } from '../../src/config.ts';
 import { datasetConfig } from '../../src/conversion/config.ts';
@@ -36,7 +37,9 @@ const cache = new SourceCache({
   metrics: metrics.storage,
 });
 const scratch = out.startsWith('s3:') ? environment.SCRATCH_DIR : join(out, 'scratch');
-for (const [index, source] of recordings.entries()) {
+let index = -1;
+for await (const source of recordings.length > 0 ? recordings : createInterface({ input: process.stdin })) {
+  index += 1;
   const startedAt = performance.now();
   const cpuBefore = process.cpuUsage();
   const loop = monitorEventLoopDelay({ resolution: 1 });

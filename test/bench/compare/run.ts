@@ -20,18 +20,19 @@ const rows = await withRecordings(FULL, async (folder, recording) => {
   const cpu = { default: [] as number[], streaming: [] as number[] };
   const wall = { default: [] as number[], streaming: [] as number[] };
   for (let round = 0; round < Number(options.runs); round++) {
-    const ours = await timed(() => convert(recording(100), config, folder, FULL.frames));
+    const ours = await timed({ work: () => convert(recording(100), config, folder, FULL.frames) });
     times.ours.push(ours.wall);
     for (const mode of MODES) {
       const out = join(folder, 'python');
       await rm(out, { recursive: true, force: true });
       let seconds = 0;
-      const cost = await timed(async () => {
+      const work = async () => {
         const said = await run(python, [join(FOLDER, 'convert.py'), recording(100), out, mode]);
         const told = JSON.parse(said.trim().split('\n').at(-1) ?? '') as { rows: number; seconds: number };
         if (told.rows !== FULL.frames) throw new Error(`expected ${FULL.frames} rows, found ${told.rows}`);
         seconds = told.seconds;
-      });
+      };
+      const cost = await timed({ work });
       times[mode].push(seconds);
       // Its imports, several seconds, are left out of the time but not out of its CPU.
       wall[mode].push(seconds / ours.wall);
