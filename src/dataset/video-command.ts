@@ -49,20 +49,20 @@ function input(first: EncoderPicture, fps: number): { args: string[]; filters: s
   }
 }
 
-/** Samplings of JPEGs, 4:2:0 and 4:2:2, that `zscale` brings to 4:2:0 with the chroma where `scale` has it. */
-const ZSCALED: ReadonlySet<string | undefined> = new Set(['22,11,11', '21,11,11', '22,12,12']);
+/** Samplings of JPEGs (4:2:0, 4:2:2, 4:4:4) that `zscale` brings to 4:2:0 with the chroma where `scale` has it. */
+const ZSCALED: ReadonlySet<string | undefined> = new Set(['22,11,11', '21,11,11', '22,12,12', '11,11,11']);
 
 /**
  * JPEG is full-range YCbCr (BT.601) by definition, videos are limited-range: FFmpeg 8 converts only when told. `zscale`
  * does it in a fifth of the time `scale` takes, rounds to the nearest, and gives the same bytes in FFmpeg 5 to 8; from 7
- * on it must be told the matrix. FFmpeg's short cut from bgr24 to yuv420p rounds everything down, which makes a picture
+ * on it must be told the matrix; its own `bilinear` would blur chroma that is halved. FFmpeg's short cut from bgr24 to yuv420p rounds everything down, which makes a picture
  * darker and greener.
  */
 function rangeFilter(first: EncoderPicture, settings: VideoSettings, { zscale }: Ffmpeg): string {
   if (first.format === 'jpeg') {
     const plain = settings.pixFmt === 'yuv420p' && deviceFilters(settings).length === 0;
     return zscale && plain && ZSCALED.has(pictureLayout(first))
-      ? 'zscale=rangein=full:range=limited:matrixin=470bg:matrix=470bg'
+      ? 'zscale=rangein=full:range=limited:matrixin=470bg:matrix=470bg:filter=bicubic'
       : 'scale=in_range=full:out_range=limited';
   }
   const exact = first.format === 'raw' && first.pixelFormat === 'bgr24' ? ':flags=bicubic+accurate_rnd' : '';
