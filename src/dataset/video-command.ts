@@ -54,9 +54,9 @@ const ZSCALED: ReadonlySet<string | undefined> = new Set(['22,11,11', '21,11,11'
 
 /**
  * JPEG is full-range YCbCr (BT.601) by definition, videos are limited-range: FFmpeg 8 converts only when told. `zscale`
- * does it in a fifth of the time `scale` takes, rounds to the nearest, and gives the same bytes in FFmpeg 5 to 8; from 7
- * on it must be told the matrix; its own `bilinear` would blur chroma that is halved. FFmpeg's short cut from bgr24 to yuv420p rounds everything down, which makes a picture
- * darker and greener.
+ * does it in a fraction of the time `scale` takes, rounds to the nearest, and gives the same bytes in FFmpeg 5 to 8; from
+ * 7 on it must be told the matrix, and its own filter, `bilinear`, would blur chroma that is halved. FFmpeg's short cut
+ * from bgr24 to yuv420p rounds everything down, which makes a picture darker and greener.
  */
 function rangeFilter(first: EncoderPicture, settings: VideoSettings, { zscale }: Ffmpeg): string {
   if (first.format === 'jpeg') {

@@ -35,7 +35,8 @@ test('every benchmark runs to its end in the quick form, and its numbers are num
   for (const [name, result] of Object.entries(results)) {
     for (const row of [result].flat() as Record<string, unknown>[]) {
       for (const [key, value] of Object.entries(row)) {
-        // what cannot be measured is null in JSON
+        // NaN is null in JSON; of ended children only Linux tells the CPU
+        if (value === null && key === 'cpu' && process.platform !== 'linux') continue;
         if (typeof value === 'number') t.true(value >= 0, `${name}.${key} is ${value}`);
         else
           t.true(

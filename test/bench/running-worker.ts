@@ -5,16 +5,20 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { workerFlags } from '../../src/cluster/fleet.ts';
 import type { ChildResult } from '../helpers/convert-child.ts';
-import { cpuOf } from './cpu.ts';
+import { cpuOf } from './measure.ts';
 
 /** A process with the flags of a worker that lives on between its conversions. */
 export class RunningWorker {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
   readonly #lines: AsyncIterator<string>;
+  readonly #closed: Promise<unknown>;
 
   private constructor(child: ChildProcessByStdio<Writable, Readable, null>, lines: Interface) {
     this.#child = child;
     this.#lines = lines[Symbol.asyncIterator]();
+    this.#closed = once(child, 'close');
+    // A pipe that broke is told by the missing line.
+    child.stdin.on('error', () => undefined);
   }
 
   static start(config: object, out: string): RunningWorker {
@@ -39,6 +43,6 @@ export class RunningWorker {
 
   async end(): Promise<void> {
     this.#child.stdin.end();
-    await once(this.#child, 'close');
+    await this.#closed;
   }
 }

@@ -45,7 +45,9 @@ async function wire(t: ExecutionContext, url: string, onSubscribe: () => boolean
   const allEnded = async () => {
     while (sockets.size > 0) await sleep(5);
   };
-  return { url: `redis://127.0.0.1:${address.port}`, cut, allEnded };
+  const own = new URL(url);
+  own.host = `127.0.0.1:${address.port}`;
+  return { url: own.href, cut, allEnded };
 }
 
 test('stop orders come again after the connection was lost, and it may end while it subscribes anew', async (t) => {
