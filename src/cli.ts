@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { createCommands } from './cli/commands.ts';
 import { type CliContext, paint, printError, UsageError } from './cli/context.ts';
+import { optimizeLate } from './cli/short-lived.ts';
 import { version } from './conversion/version.ts';
 import { CanceledError, toError } from './errors.ts';
 
@@ -19,6 +20,7 @@ async function startService(): Promise<void> {
 }
 
 async function main(): Promise<void> {
+  if (process.argv[2] !== 'start') optimizeLate();
   const abort = new AbortController();
   const context: CliContext = { out: process.stdout, err: process.stderr, signal: abort.signal };
   for (const stream of [process.stdout, process.stderr]) {
