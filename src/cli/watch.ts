@@ -8,9 +8,19 @@ import { barLine, ProgressBar } from './progress-bar.ts';
 import { humanSeconds } from './table.ts';
 
 const INTERVAL_MS = 500;
+/** A dataset that nothing works on for so long may have no worker. */
+const PATIENCE_MS = 5000;
 
-/** Something that is looked at again and again: what it is now, how it is shown, and whether that was the last of it. */
-export type Look<T> = { readonly value: T; readonly lines: readonly string[]; readonly ended: boolean };
+/**
+ * Something that is looked at again and again: what it is now, how it is shown, and whether that was the last of it;
+ * `remark` is for people, and said once.
+ */
+export type Look<T> = {
+  readonly value: T;
+  readonly lines: readonly string[];
+  readonly ended: boolean;
+  readonly remark?: string | undefined;
+};
 
 /**
  * Shows what `look` finds, drawn again in place, until it has ended; resolves with the end. `changed` is told every new
@@ -23,10 +33,16 @@ export async function follow<T>(
 ): Promise<T> {
   const bar = new ProgressBar(context.err);
   let before: string | undefined;
+  const said = new Set<string>();
   try {
     for (;;) {
       throwIfAborted(context.signal);
-      const { value, lines, ended } = await look(context.err.columns || 80);
+      const { value, lines, ended, remark } = await look(context.err.columns || 80);
+      if (remark !== undefined && !said.has(remark)) {
+        said.add(remark);
+        bar.clear();
+        context.err.write(`${remark}\n`);
+      }
       bar.showLines(lines);
       const now = JSON.stringify(value);
       if (now !== before) changed(value);
@@ -47,17 +63,32 @@ export async function watchDataset(
   changed?: (dataset: DatasetStatus) => void,
 ): Promise<DatasetStatus> {
   const pace = new Pace();
+  const idle = idleRemark(producer);
   return await follow(
     async (columns) => {
       const dataset = await producer.dataset(id);
       if (!dataset) throw new InputError(`there is no dataset ${id}`);
       const progress = await producer.progress(id, pace);
       const ended = dataset.finishedAt !== null;
-      return { value: dataset, lines: linesOf(dataset, progress, columns), ended };
+      const remark = await idle(ended || progress?.active.length !== 0);
+      return { value: dataset, lines: linesOf(dataset, progress, columns), ended, remark };
     },
     context,
     changed,
   );
+}
+
+/** A remark for who waits while nothing works, for want of a worker: said by nobody else, it would be a wait for ever. */
+function idleRemark(producer: Producer): (working: boolean) => Promise<string | undefined> {
+  let since = performance.now();
+  return async (working) => {
+    const now = performance.now();
+    if (working) since = now;
+    if (now - since < PATIENCE_MS) return undefined;
+    since = now;
+    if (await producer.hasWorkers()) return undefined;
+    return 'nothing is converted: no worker is connected to this Redis; start the service with: roboflow start';
+  };
 }
 
 function linesOf(dataset: DatasetStatus, progress: ProgressEvent | undefined, columns: number): string[] {

@@ -225,6 +225,14 @@ export class Producer {
     return await this.#ask('count jobs', () => queueReport(this.#client, name));
   }
 
+  /** Whether any worker is connected that converts; true also where Redis does not tell who is connected. */
+  async hasWorkers(): Promise<boolean> {
+    return await this.#ask(
+      'list its workers',
+      async () => (await this.#client.episodes.getWorkersCount()) > 0,
+    );
+  }
+
   /** Health of Redis as the queue sees it. */
   async redis(): Promise<RedisReport> {
     return await redisProbe(this.#client.redis);

@@ -300,6 +300,25 @@ test('--wait follows a run to its end: 0 when it is completed, 1 when not', asyn
   t.like(JSON.parse(bad.stdout.trim().split('\n')[1] ?? ''), { state: 'failed' });
 });
 
+test('--wait says once that no worker is there, and follows the one that comes', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  await writeFile(at('good-2.mcap'), 'what the rig converts');
+  const args = ['enqueue', 'good-2.mcap', '--wait', '--json', '--task', 'x', ...where('lonely')];
+  const lonely = /no worker is connected to this Redis; start the service/g;
+  let coming = false;
+  const { code, stderr } = await roboflow(args, {
+    cwd: folder,
+    env: { ...env(), QUEUE_PREFIX: rig.prefix },
+    onError: (text) => {
+      if (coming || text.search(lonely) < 0) return;
+      coming = true;
+      rig.consumer();
+    },
+  });
+  t.is(code, 0, stderr);
+  t.is(stderr.match(lonely)?.length, 1);
+});
+
 const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
 
 test('the schema for editors takes what the README writes and refuses what the service refuses', async (t) => {
