@@ -151,7 +151,7 @@ async function newcomer(t: ExecutionContext) {
         cwd: folder,
         env: { ...process.env, ...env, PATH: `${bin}:${process.env['PATH'] ?? ''}` },
       };
-      const { stdout } = await execute('bash', ['-euo', 'pipefail', '-c', here], options);
+      const { stdout } = await execute('bash', ['--norc', '-euo', 'pipefail', '-c', here], options);
       return stdout;
     },
   };

@@ -356,7 +356,7 @@ test('bash completes commands, their options and their words', async (t) => {
   t.is(code, 0);
   const complete = (...words: string[]) => {
     const script = `${stdout}\ncompopt() { :; }\nCOMP_WORDS=(roboflow ${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length}; _roboflow; echo "\${COMPREPLY[*]}"`;
-    const done = spawnSync('bash', ['-eu', '-c', script], { encoding: 'utf8' });
+    const done = spawnSync('bash', ['--norc', '-eu', '-c', script], { encoding: 'utf8' });
     t.is(done.stderr, '');
     return done.stdout.trim();
   };
