@@ -219,13 +219,15 @@ const headings = [
 ];
 
 function sourceRow(source: SourceReport): Html {
-  const { feature, topic, clock, method, samples, used, late, undecodable } = source;
+  const { feature, topic, clock, method, samples, foreign, used, late, undecodable } = source;
   const { exact, held, interpolated, dropped, age, largestGap, stampLag } = source;
   const ms = (seconds: number | undefined) => (seconds === undefined ? '–' : shown(seconds * 1000));
   const cells: (Html | string)[] = [
     markup`${feature}<br /><span class="soft">${topic}</span>`,
     markup`${clock}<br />${method}`,
-    String(samples),
+    foreign === undefined
+      ? String(samples)
+      : markup`${samples}<br /><span class="soft">${foreign}<br />of others</span>`,
     String(used),
     marked(late, String(late)),
     marked(undecodable, String(undecodable)),

@@ -135,7 +135,11 @@ test('what was lost, dropped or late stands out', async (t) => {
   const page = episodePage({
     manifest: {
       ...manifest,
-      alignment: { ...manifest.alignment, droppedRows: 7, sources: [{ ...first, dropped: 7, late: 2 }] },
+      alignment: {
+        ...manifest.alignment,
+        droppedRows: 7,
+        sources: [{ ...first, dropped: 7, late: 2, foreign: 41 }],
+      },
       losses: [{ what: 'a chunk <cut short>', count: 3, bytes: 120 }],
     },
     episode: 0,
@@ -144,6 +148,7 @@ test('what was lost, dropped or late stands out', async (t) => {
   });
   t.regex(page, /<span class="warn"> · 7 dropped for want of a sample<\/span>/);
   t.regex(page, /<td><span class="warn">2<\/span><\/td>/);
+  t.regex(page, /<br \/><span class="soft">41<br \/>of others<\/span>/);
   t.regex(page, /<li class="warn">a chunk &lt;cut short&gt; \(3 times, 120 bytes\)<\/li>/);
   t.regex(page, /No pictures were given/);
   t.throws(() => episodePage({ manifest, episode: 4, rows: new Map(), frames: [] }), {
@@ -225,13 +230,20 @@ const browser = firstOf(['chromium', 'chromium-browser', 'google-chrome']);
     if (!first) throw new Error('no source in the report');
     // A long drive: numbers of six digits, names as long as they get.
     const counts = { samples: 360_000, used: 123_456, exact: 123_456, held: 98_765, interpolated: 98_765 };
+    const foreign = 234_567;
     const faults = { late: 12_345, undecodable: 12_345, dropped: 12_345 };
     const times = {
       age: { p50: 0.123_456, p95: 1.234_567, max: 12.345_678 },
       largestGap: 123.456,
       stampLag: { min: -1.234_567, max: 12.345_678 },
     };
-    const long = { ...first, feature: 'observation.images.left_wrist_fisheye_camera', ...counts, ...faults };
+    const long = {
+      ...first,
+      feature: 'observation.images.left_wrist_fisheye_camera',
+      ...counts,
+      ...faults,
+      foreign,
+    };
     const topic = '/robot/left_arm/wrist/fisheye_camera/color/image_raw/compressed';
     const page = episodePage({
       manifest: {
