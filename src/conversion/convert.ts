@@ -19,7 +19,7 @@ import { readManifest } from './manifests.ts';
 import { readMarks } from './marks.ts';
 import { produceEpisode } from './produce.ts';
 import { StageProgress } from './progress.ts';
-import { openSource } from './source.ts';
+import { blamingLosses, openSource } from './source.ts';
 import type { ConversionContext, ConversionRequest, ConversionResult } from './types.ts';
 
 /** What interrupted uploads may keep in scratch unless the caller says otherwise. */
@@ -71,8 +71,8 @@ export async function convertEpisode(
       try {
         const checkpoint =
           adopted?.checkpoint ??
-          (await produceEpisode(request, context, source, marks, folder, progress, (file) =>
-            early?.add(file),
+          (await blamingLosses(source.recording, () =>
+            produceEpisode(request, context, source, marks, folder, progress, (file) => early?.add(file)),
           ));
         verified = true;
         const upload = await uploads.publish(checkpoint, folder, before?.etag);

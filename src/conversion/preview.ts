@@ -8,7 +8,7 @@ import { readManifest } from './manifests.ts';
 import { readMarks } from './marks.ts';
 import { planConversion } from './plan.ts';
 import { scanTimeline } from './scan.ts';
-import { openSource } from './source.ts';
+import { blamingLosses, openSource } from './source.ts';
 import type { ConversionContext, ConversionRequest } from './types.ts';
 
 /**
@@ -61,8 +61,10 @@ async function preview(
       return { outcome: 'skip', source: location, rows, episodes: published.episodes.length };
     }
     const { recording, name } = source;
-    const plan = await planConversion(recording, { ...request, name, marks }, signal);
-    const { extent, spans } = await scanTimeline(recording, plan, config, name, signal);
+    const { plan, extent, spans } = await blamingLosses(recording, async () => {
+      const plan = await planConversion(recording, { ...request, name, marks }, signal);
+      return { plan, ...(await scanTimeline(recording, plan, config, name, signal)) };
+    });
     return {
       outcome: 'convert',
       source: location,

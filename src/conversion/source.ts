@@ -1,3 +1,4 @@
+import { InputError } from '../errors.ts';
 import { openRecording } from '../recording/open.ts';
 import type { Recording } from '../recording/types.ts';
 import { openRecordingFiles } from '../storage/recording-files.ts';
@@ -31,4 +32,24 @@ export async function openSource(
     ...(spool === undefined ? {} : { scratch: spool }),
   });
   return { name: files.name, info: files.source, recording, close: () => recording.close() };
+}
+
+/** Losses that a refusal tells of. */
+const TOLD = 3;
+
+/**
+ * Works with a recording. What refuses it says what damage was left out of it before: the topic without messages, or the
+ * source that stops early, may be nothing but that.
+ */
+export async function blamingLosses<T>(recording: Recording, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    const { losses } = recording;
+    if (!(thrown instanceof InputError) || losses.length === 0) throw thrown;
+    const told = losses.slice(0, TOLD).map(({ what }) => `lost: ${what}`);
+    if (losses.length > TOLD) told.push(`and ${losses.length - TOLD} losses more`);
+    const separator = thrown.message.includes('\n') ? '\n- ' : '; ';
+    throw new InputError([thrown.message, ...told].join(separator), { cause: thrown });
+  }
 }

@@ -66,9 +66,7 @@ export function contentOf(
     const id = view.getUint16(offset + RECORD_HEAD, true);
     const channel = channels.get(id);
     if (!channel) {
-      throw new InputError(
-        `chunk at byte ${block.offset}: a message of channel ${id}, which the file does not describe`,
-      );
+      throw new InputError(`a message of channel ${id}, which the file does not describe`);
     }
     entries.push({
       channel,
@@ -106,6 +104,7 @@ export function learnRecord(opcode: number, body: Uint8Array, catalogue: Catalog
   }
 }
 
+/** Visits the records; what is wrong with one is an `InputError` that says where it lies. */
 function walk(
   block: McapBlock,
   data: Uint8Array,
@@ -113,19 +112,22 @@ function walk(
 ): void {
   let offset = 0;
   while (offset < data.byteLength) {
-    const record = recordAt(data, offset);
-    if (!record) {
-      if (block.kind === 'cut') return;
-      throw new InputError(
-        `chunk at byte ${block.offset}: expected a whole record at its byte ${offset}, found it cut off`,
-      );
+    try {
+      const record = recordAt(data, offset);
+      if (!record) {
+        if (block.kind === 'cut') return;
+        throw new InputError('expected a whole record, found it cut off');
+      }
+      const { opcode, body } = record;
+      if (opcode === OPCODE.message && body.byteLength < MESSAGE_HEAD - RECORD_HEAD) {
+        throw new InputError(`expected a message of 22 bytes or more, found ${body.byteLength}`);
+      }
+      visit(opcode, body, offset);
+      offset = record.end;
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      const where = `chunk at byte ${block.offset}, record at its byte ${offset}`;
+      throw new InputError(`${where}: ${thrown.message}`, { cause: thrown });
     }
-    if (record.opcode === OPCODE.message && record.body.byteLength < MESSAGE_HEAD - RECORD_HEAD) {
-      throw new InputError(
-        `chunk at byte ${block.offset}: expected a message of 22 bytes or more at its byte ${offset}, found ${record.body.byteLength}`,
-      );
-    }
-    visit(record.opcode, record.body, offset);
-    offset = record.end;
   }
 }

@@ -45,9 +45,7 @@ export function bagContentOf(
     const conn = fieldCursor(record, 'conn').u32();
     const channel = channels.get(conn);
     if (!channel) {
-      throw new InputError(
-        `chunk at byte ${block.offset}: a message of connection ${conn}, which the bag does not describe`,
-      );
+      throw new InputError(`a message of connection ${conn}, which the bag does not describe`);
     }
     const time = bagTime(fieldCursor(record, 'time'));
     entries.push({
@@ -79,17 +77,22 @@ export function learnFromBag(
   return ranges;
 }
 
+/** Visits the records; what is wrong with one is an `InputError` that says where it lies. */
 function walk(block: BagBlock, data: Uint8Array, visit: (record: BagRecord) => void): void {
   let offset = 0;
   while (offset < data.byteLength) {
-    const record = bagRecordAt(data, offset);
-    if (!record || record.dataAt + record.dataLength > data.byteLength) {
-      if (block.cut) return;
-      throw new InputError(
-        `chunk at byte ${block.offset}: expected a whole record at its byte ${offset}, found it cut off`,
-      );
+    try {
+      const record = bagRecordAt(data, offset);
+      if (!record || record.dataAt + record.dataLength > data.byteLength) {
+        if (block.cut) return;
+        throw new InputError('expected a whole record, found it cut off');
+      }
+      visit(record);
+      offset = record.dataAt + record.dataLength;
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      const where = `chunk at byte ${block.offset}, record at its byte ${offset}`;
+      throw new InputError(`${where}: ${thrown.message}`, { cause: thrown });
     }
-    visit(record);
-    offset = record.dataAt + record.dataLength;
   }
 }

@@ -38,14 +38,13 @@ export function bagRecordAt(bytes: Uint8Array, offset: number): BagRecord | unde
   if (bytes.byteLength - offset < 4) return undefined;
   const headerLength = view.getUint32(offset, true);
   if (headerLength > MAX_HEADER) {
-    throw new InputError(`expected a bag record at byte ${offset}, found a header of ${headerLength} bytes`);
+    throw new InputError(`expected a bag record, found a header of ${headerLength} bytes`);
   }
   const dataAt = offset + 4 + headerLength + 4;
   if (dataAt > bytes.byteLength) return undefined;
   const fields = fieldsOf(bytes.subarray(offset + 4, dataAt - 4));
   const op = fields.get('op')?.[0];
-  if (op === undefined)
-    throw new InputError(`expected a bag record at byte ${offset}, found one without 'op'`);
+  if (op === undefined) throw new InputError(`expected a bag record, found one without 'op'`);
   return { op, fields, dataAt, dataLength: view.getUint32(dataAt - 4, true) };
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { parseDatasetConfig } from '../../src/conversion/config.ts';
 import { openStorage } from '../../src/storage/open.ts';
+import { bagOf } from '../helpers/bags.ts';
 import { bench, temporaryFolder } from '../helpers/conversion.ts';
 import {
   demonstration,
@@ -88,6 +89,29 @@ test('a truncated recording is refused when recovery is off, and what is whole i
   const frames = manifest.episodes[0]?.frames ?? 0;
   t.true(frames > 30 && frames < 120, `${frames} frames`);
   t.true(manifest.losses.length > 0, 'the loss is reported');
+});
+
+test('a topic that is empty because of damage is refused with the damage, and where it is', async (t) => {
+  const one = { seconds: 1, chunkSize: 64 << 20 };
+  const mcap = await demonstration(one);
+  const middle = mcap.length >> 1;
+  mcap[middle] = (mcap[middle] ?? 0) ^ 0xff;
+  await refused(
+    t,
+    await fileOf(t, mcap),
+    config,
+    /has no messages\n(- .*\n)*- lost: chunk at byte \d+: expected CRC/,
+  );
+
+  const bag = Buffer.from(bagOf({ channels: await demonstrationChannels(one), chunkSize: 64 << 20 }));
+  // the length in front of a message's field 'time'
+  bag.writeUInt32LE(0x3a000000, bag.indexOf('time=') - 4);
+  await refused(
+    t,
+    await fileOf(t, bag, 'recording.bag'),
+    config,
+    /has no messages\n(- .*\n)*- lost: chunk at byte \d+, record at its byte \d+: bag record header: expected \d+ bytes/,
+  );
 });
 
 const wrongConfig = test.macro({
