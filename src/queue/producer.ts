@@ -1,6 +1,7 @@
 import type { Telemetry } from 'bullmq';
 import { readManifestSummary } from '../conversion/ledger.ts';
 import type { Log } from '../conversion/types.ts';
+import { toError } from '../errors.ts';
 import type { Storage } from '../storage/types.ts';
 import { cancelDataset, cancelJob, type JobChanged, retryDataset, retryJob } from './changes.ts';
 import { openQueueClient, type QueueClient } from './client.ts';
@@ -227,10 +228,15 @@ export class Producer {
 
   /** Whether any worker is connected that converts; true also where Redis does not tell who is connected. */
   async hasWorkers(): Promise<boolean> {
-    return await this.#ask(
-      'list its workers',
-      async () => (await this.#client.episodes.getWorkersCount()) > 0,
-    );
+    return await this.#ask('list its clients', async () => {
+      try {
+        return (await this.#client.episodes.getWorkersCount()) > 0;
+      } catch (thrown) {
+        // Hosted ones know no such command, or forbid it.
+        if (/^(NOPERM|ERR unknown)/.test(toError(thrown).message)) return true;
+        throw thrown;
+      }
+    });
   }
 
   /** Health of Redis as the queue sees it. */

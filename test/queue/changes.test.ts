@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { Redis } from 'ioredis';
 import { asCanceled, StorageError } from '../../src/errors.ts';
 import { sharedRedis } from '../helpers/redis.ts';
 import { outcomes, Rig, ROWS } from './rig.ts';
@@ -28,6 +29,26 @@ async function published(rig: Rig, output: string): Promise<string[]> {
   const info = await readFile(join(rig.folder, output, 'meta/info.json'), 'utf8');
   return (JSON.parse(info) as { keys: string[] }).keys.map((key) => key.split('-')[0] ?? '');
 }
+
+test('whether a worker is there is known, and not guessed where Redis does not tell who is connected', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  t.false(await rig.producer.hasWorkers());
+  const admin = new Redis(redis.url);
+  const user = `no-list-${process.pid}`;
+  await admin.call('ACL', 'SETUSER', user, 'on', '>secret', '~*', '&*', '+@all', '-client|list');
+  // after the teardown of the rig below
+  t.teardown(async () => {
+    await admin.call('ACL', 'DELUSER', user);
+    await admin.quit();
+  });
+  const restricted = new URL(redis.url);
+  restricted.username = user;
+  restricted.password = 'secret';
+  const silent = await Rig.open(t, restricted.href);
+  t.true(await silent.producer.hasWorkers());
+  rig.consumer();
+  await eventually(t, 'the worker is seen', () => rig.producer.hasWorkers());
+});
 
 test('appended recordings come after the published ones, twice over', async (t) => {
   const rig = await Rig.open(t, redis.url);
