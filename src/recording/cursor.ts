@@ -80,3 +80,10 @@ export class Cursor {
     return start;
   }
 }
+
+/** What was thrown, an `InputError` with where it lies in front. */
+export function placed(thrown: unknown, where: string): unknown {
+  return thrown instanceof InputError
+    ? new InputError(`${where}: ${thrown.message}`, { cause: thrown })
+    : thrown;
+}

@@ -4,6 +4,7 @@ import { addToRange } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
 import { checkCrc, decompressCut } from './compression.ts';
 import type { Decompress } from './compression.ts';
+import { placed } from './cursor.ts';
 import {
   MESSAGE_HEAD,
   OPCODE,
@@ -125,9 +126,7 @@ function walk(
       visit(opcode, body, offset);
       offset = record.end;
     } catch (thrown) {
-      if (!(thrown instanceof InputError)) throw thrown;
-      const where = `chunk at byte ${block.offset}, record at its byte ${offset}`;
-      throw new InputError(`${where}: ${thrown.message}`, { cause: thrown });
+      throw placed(thrown, `chunk at byte ${block.offset}, record at its byte ${offset}`);
     }
   }
 }

@@ -4,6 +4,7 @@ import { addToRange } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
 import { decompressCut } from './compression.ts';
 import type { Decompress } from './compression.ts';
+import { placed } from './cursor.ts';
 import { BAG_OP, bagRecordAt, bagTime, channelOf, fieldCursor } from './rosbag1-records.ts';
 import type { BagRecord } from './rosbag1-records.ts';
 import type { Channel, TopicRange } from './types.ts';
@@ -17,7 +18,7 @@ export type BagBlock = Block & {
 /** The records of a chunk, decompressed; `bytes` start with the chunk record. */
 export function bagRecordsOf(block: BagBlock, bytes: Uint8Array, decompress: Decompress): Uint8Array {
   const where = `chunk at byte ${block.offset}`;
-  const record = bagRecordAt(bytes, 0);
+  const record = firstRecord(bytes, where);
   if (record?.op !== BAG_OP.chunk) {
     throw new InputError(`${where}: expected a chunk record, found record kind ${record?.op ?? 'none'}`);
   }
@@ -31,6 +32,14 @@ export function bagRecordsOf(block: BagBlock, bytes: Uint8Array, decompress: Dec
     );
   }
   return decompress(compression, data, size, where);
+}
+
+function firstRecord(bytes: Uint8Array, where: string): BagRecord | undefined {
+  try {
+    return bagRecordAt(bytes, 0);
+  } catch (thrown) {
+    throw placed(thrown, where);
+  }
 }
 
 /** The messages in a chunk's records; `channels` by connection. */
@@ -90,9 +99,7 @@ function walk(block: BagBlock, data: Uint8Array, visit: (record: BagRecord) => v
       visit(record);
       offset = record.dataAt + record.dataLength;
     } catch (thrown) {
-      if (!(thrown instanceof InputError)) throw thrown;
-      const where = `chunk at byte ${block.offset}, record at its byte ${offset}`;
-      throw new InputError(`${where}: ${thrown.message}`, { cause: thrown });
+      throw placed(thrown, `chunk at byte ${block.offset}, record at its byte ${offset}`);
     }
   }
 }

@@ -3,6 +3,7 @@ import { checkBlockLength } from './blocks.ts';
 import { spanOf } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
 import type { Decompress } from './compression.ts';
+import { placed } from './cursor.ts';
 import { findBagChunk } from './resync.ts';
 import { bagRecordsOf, learnFromBag } from './rosbag1-chunk.ts';
 import type { BagBlock } from './rosbag1-chunk.ts';
@@ -232,8 +233,11 @@ class BagWalk {
 async function recordIn(window: Window, at: number): Promise<BagRecord | undefined> {
   const left = window.size - at;
   if (left < 4) return undefined;
-  const bytes = await window.at(at, Math.min(left, RECORD_HEAD));
-  const record = bagRecordAt(bytes, 0);
-  if (record || left <= RECORD_HEAD) return record;
-  return bagRecordAt(await window.at(at, Math.min(left, 1 << 20)), 0);
+  try {
+    const record = bagRecordAt(await window.at(at, Math.min(left, RECORD_HEAD)), 0);
+    if (record || left <= RECORD_HEAD) return record;
+    return bagRecordAt(await window.at(at, Math.min(left, 1 << 20)), 0);
+  } catch (thrown) {
+    throw placed(thrown, `record at byte ${at}`);
+  }
 }

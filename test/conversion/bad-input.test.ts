@@ -114,6 +114,13 @@ test('a topic that is empty because of damage is refused with the damage, and wh
   );
 });
 
+test('a bag whose first record is damaged is refused with the place', async (t) => {
+  const bag = Buffer.from(bagOf({ channels: await demonstrationChannels({ seconds: 1 }) }));
+  bag.writeUInt32LE(0x7fffffff, 13); // behind the first line
+  const expected = /record at byte 13: expected a bag record, found a header of 2147483647 bytes/;
+  await refused(t, await fileOf(t, bag, 'recording.bag'), config, expected);
+});
+
 const wrongConfig = test.macro({
   exec: async (t, settings: object, expected: RegExp) => {
     await refused(t, await fileOf(t, await demonstration({ seconds: 1 })), settings, expected);
