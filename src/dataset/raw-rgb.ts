@@ -2,15 +2,18 @@ import type { Picture } from '../frame/types.ts';
 
 type RawPicture = Extract<Picture, { format: 'raw' }>;
 
-/** Channels of interleaved formats by position: where red, green and blue lie in a pixel of so many bytes. */
+/** Interleaved formats: bytes of a pixel, and where red, green and blue lie in it; of 16-bit levels the high byte. */
 const INTERLEAVED: Readonly<Record<string, readonly [number, number, number, number]>> = {
   rgb24: [3, 0, 1, 2],
   bgr24: [3, 2, 1, 0],
   rgba: [4, 0, 1, 2],
   bgra: [4, 2, 1, 0],
   gray: [1, 0, 0, 0],
-  // The high byte of a 16-bit level.
   gray16le: [2, 1, 1, 1],
+  rgb48le: [6, 1, 3, 5],
+  bgr48le: [6, 5, 3, 1],
+  rgba64le: [8, 1, 3, 5],
+  bgra64le: [8, 5, 3, 1],
 };
 
 /** Packed RGB of a raw picture; undefined for formats that hold no picture (float levels). */
@@ -27,7 +30,7 @@ export function rawRgb(picture: RawPicture): Buffer | undefined {
     }
     return out;
   }
-  if (pixelFormat.startsWith('bayer_')) return demosaic(picture, pixelFormat.slice('bayer_'.length, -1), out);
+  if (pixelFormat.startsWith('bayer_')) return demosaic(picture, out);
   const read = yuvReader(picture);
   if (!read) return undefined;
   for (let y = 0; y < height; y += 1) {
@@ -51,10 +54,13 @@ function yuvReader({ pixelFormat, width, height, data }: RawPicture) {
       };
     }
     case 'nv12':
+    case 'nv21': {
+      const [cb, cr] = pixelFormat === 'nv12' ? [0, 1] : [1, 0];
       return (x: number, y: number): Yuv => {
         const chroma = width * height + ((y >> 1) * half + (x >> 1)) * 2;
-        return [at(y * width + x), at(chroma), at(chroma + 1)];
+        return [at(y * width + x), at(chroma + cb), at(chroma + cr)];
       };
+    }
     case 'yuv420p':
       return (x: number, y: number): Yuv => {
         const chroma = width * height + (y >> 1) * half + (x >> 1);
@@ -74,8 +80,10 @@ function putYuv(out: Buffer, at: number, y: number, cb: number, cr: number): voi
   out[at + 2] = clamp(luma + 2.017232 * (cb - 128));
 }
 
-/** Each missing channel is the mean of its samples among the pixel's neighbours. */
-function demosaic({ width, height, data }: RawPicture, order: string, out: Buffer): Buffer {
+/** Each missing channel is the mean of its samples among the pixel's neighbours; `bayer_rggb8`, `bayer_rggb16le`. */
+function demosaic({ pixelFormat, width, height, data }: RawPicture, out: Buffer): Buffer {
+  const order = pixelFormat.slice('bayer_'.length, 'bayer_'.length + 4);
+  const level = (at: number) => (pixelFormat.endsWith('16le') ? data[at * 2 + 1] : data[at]) ?? 0;
   for (let y = 0; y < height; y += 1) {
     for (let x = 0; x < width; x += 1) {
       const sums = [0, 0, 0];
@@ -84,13 +92,13 @@ function demosaic({ width, height, data }: RawPicture, order: string, out: Buffe
       for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v += 1) {
         for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u += 1) {
           const channel = 'rgb'.indexOf(order[(v % 2) * 2 + (u % 2)] ?? 'g');
-          sums[channel] = (sums[channel] ?? 0) + (data[v * width + u] ?? 0);
+          sums[channel] = (sums[channel] ?? 0) + level(v * width + u);
           counts[channel] = (counts[channel] ?? 0) + 1;
         }
       }
       for (const channel of [0, 1, 2]) {
         const mean = (sums[channel] ?? 0) / Math.max(1, counts[channel] ?? 0);
-        out[(y * width + x) * 3 + channel] = channel === own ? (data[y * width + x] ?? 0) : Math.round(mean);
+        out[(y * width + x) * 3 + channel] = channel === own ? level(y * width + x) : Math.round(mean);
       }
     }
   }

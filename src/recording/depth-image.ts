@@ -1,46 +1,57 @@
 import { inflateSync } from 'node:zlib';
 import { InputError, toError } from '../errors.ts';
 import { pngHeader } from './image-format.ts';
-import type { PngHeader } from './image-format.ts';
+import { type Levels, rvlLevels } from './rvl.ts';
 import type { Picture } from './types.ts';
 
 /** Bytes that `compressed_depth_image_transport` puts in front: format, then two depth parameters. */
 const DEPTH_HEAD = 12;
 
-/** Whether a PNG starts behind a compressedDepth header. */
-export function hasDepthHead(data: Uint8Array): boolean {
-  return [0x89, 0x50, 0x4e, 0x47].every((byte, at) => data[DEPTH_HEAD + at] === byte);
+/** Whether a compressedDepth header stands in front, by what follows it: a PNG, or what the format calls RVL. */
+export function hasDepthHead(format: string, data: Uint8Array): boolean {
+  return isPng(data) || (isRvl(format) && data.byteLength > DEPTH_HEAD);
 }
 
+const isPng = (data: Uint8Array) =>
+  [0x89, 0x50, 0x4e, 0x47].every((byte, at) => data[DEPTH_HEAD + at] === byte);
+const isRvl = (format: string) => /compressedDepth\s+rvl/i.test(format);
+
 /**
- * A compressedDepth picture. Millimetres (`16UC1`) are a 16-bit PNG and stay one; metres (`32FC1`) are quantized
- * inverse depth, which becomes floats again: depth = a / (value − b), 0 for no reading
- * (compressed_depth_image_transport, codec.cpp).
+ * A compressedDepth picture. Millimetres (`16UC1`) stay what they are; metres (`32FC1`) are quantized inverse depth,
+ * which becomes floats again: depth = a / (value − b), 0 for no reading (compressed_depth_image_transport, codec.cpp).
  */
 export function depthPicture(format: string, data: Uint8Array): Picture {
-  const png = data.subarray(DEPTH_HEAD);
-  const header = pngHeader(png);
-  if (header.colourType !== 0 || header.bits !== 16) {
-    throw new InputError(
-      `expected a grey 16-bit PNG in a compressedDepth picture, found ${header.bits} bits of colour type ${header.colourType}`,
-    );
+  const code = data.subarray(DEPTH_HEAD);
+  const metres = /32FC1/i.test(format);
+  if (isPng(data) && !metres) return { format: 'png', ...depthSize(code), data: code };
+  const { width, height, samples } = isPng(data) ? pngLevels(code) : rvlLevels(code, MAX_SAMPLES);
+  if (!metres) {
+    const bytes = new Uint8Array(samples.buffer);
+    return { format: 'raw', pixelFormat: 'gray16le', width, height, data: bytes };
   }
-  const { width, height } = header;
-  if (!/32FC1/i.test(format)) return { format: 'png', width, height, data: png };
   const view = new DataView(data.buffer, data.byteOffset, DEPTH_HEAD);
   const a = view.getFloat32(4, true);
   const b = view.getFloat32(8, true);
-  const samples = grey16(png, header);
   const depth = new Float32Array(samples.length);
   for (const [at, sample] of samples.entries()) depth[at] = sample === 0 ? 0 : a / (sample - b);
   return { format: 'raw', pixelFormat: 'grayf32le', width, height, data: new Uint8Array(depth.buffer) };
+}
+
+/** Of a grey PNG of 16 bits; throws `InputError` for another one. */
+function depthSize(png: Uint8Array): { width: number; height: number } {
+  const { width, height, colourType, bits } = pngHeader(png);
+  if (colourType === 0 && bits === 16) return { width, height };
+  throw new InputError(
+    `expected a grey 16-bit PNG in a compressedDepth picture, found ${bits} bits of colour type ${colourType}`,
+  );
 }
 
 /** Samples beyond this are not a camera's. */
 const MAX_SAMPLES = 1 << 27;
 
 /** Samples of a grey 16-bit PNG that is not interlaced (PNG specification, sections 9 and 10). */
-function grey16(png: Uint8Array, { width, height }: PngHeader): Uint16Array {
+function pngLevels(png: Uint8Array): Levels {
+  const { width, height } = depthSize(png);
   if (width * height > MAX_SAMPLES)
     throw new InputError(`a depth picture of ${width}×${height} pixels is too large`);
   if (png[28] !== 0)
@@ -58,7 +69,7 @@ function grey16(png: Uint8Array, { width, height }: PngHeader): Uint16Array {
     }
     above = line;
   }
-  return samples;
+  return { width, height, samples };
 }
 
 function inflated(png: Uint8Array, length: number): Uint8Array {

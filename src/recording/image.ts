@@ -78,9 +78,9 @@ function codedPicture(format: string, data: Uint8Array, channel: Channel): Pictu
   }
   const codec = videoCodec(format);
   if (codec) return videoPicture(codec, data, channel);
-  if (hasDepthHead(data)) return depthPicture(format, data);
+  if (hasDepthHead(format, data)) return depthPicture(format, data);
   throw new InputError(
-    `expected a picture in jpeg, png, compressedDepth png, h264 or h265, found format '${printable(format)}' starting with ${hex(data, 4)}`,
+    `expected a picture in jpeg, png, compressedDepth (png, rvl), h264 or h265, found format '${printable(format)}' starting with ${hex(data, 4)}`,
   );
 }
 

@@ -32,9 +32,15 @@ const EVEN = { width: 2, height: 2 } as const;
 const LAYOUTS: ReadonlyMap<string, Layout> = new Map<string, Layout>([
   ['rgb8', { pixelFormat: 'rgb24', bytes: 3, sample: 1 }],
   ['bgr8', { pixelFormat: 'bgr24', bytes: 3, sample: 1 }],
+  ['rgb16', { pixelFormat: 'rgb48le', bytes: 6, sample: 2 }],
+  ['bgr16', { pixelFormat: 'bgr48le', bytes: 6, sample: 2 }],
+  ['rgba16', { pixelFormat: 'rgba64le', bytes: 8, sample: 2 }],
+  ['bgra16', { pixelFormat: 'bgra64le', bytes: 8, sample: 2 }],
   // OpenCV's own three and four channel order is blue first
   ['8uc3', { pixelFormat: 'bgr24', bytes: 3, sample: 1 }],
   ['8uc4', { pixelFormat: 'bgra', bytes: 4, sample: 1 }],
+  ['16uc3', { pixelFormat: 'bgr48le', bytes: 6, sample: 2 }],
+  ['16uc4', { pixelFormat: 'bgra64le', bytes: 8, sample: 2 }],
   ['rgba8', { pixelFormat: 'rgba', bytes: 4, sample: 1 }],
   ['bgra8', { pixelFormat: 'bgra', bytes: 4, sample: 1 }],
   ['mono8', { pixelFormat: 'gray', bytes: 1, sample: 1 }],
@@ -46,12 +52,17 @@ const LAYOUTS: ReadonlyMap<string, Layout> = new Map<string, Layout>([
   ['bayer_bggr8', { pixelFormat: 'bayer_bggr8', bytes: 1, sample: 1, even: EVEN }],
   ['bayer_gbrg8', { pixelFormat: 'bayer_gbrg8', bytes: 1, sample: 1, even: EVEN }],
   ['bayer_grbg8', { pixelFormat: 'bayer_grbg8', bytes: 1, sample: 1, even: EVEN }],
+  ['bayer_rggb16', { pixelFormat: 'bayer_rggb16le', bytes: 2, sample: 2, even: EVEN }],
+  ['bayer_bggr16', { pixelFormat: 'bayer_bggr16le', bytes: 2, sample: 2, even: EVEN }],
+  ['bayer_gbrg16', { pixelFormat: 'bayer_gbrg16le', bytes: 2, sample: 2, even: EVEN }],
+  ['bayer_grbg16', { pixelFormat: 'bayer_grbg16le', bytes: 2, sample: 2, even: EVEN }],
   // ROS: yuv422 is UYVY, yuv422_yuy2 is YUYV
   ['yuv422', { pixelFormat: 'uyvy422', bytes: 2, sample: 1, even: EVEN_WIDTH }],
   ['uyvy', { pixelFormat: 'uyvy422', bytes: 2, sample: 1, even: EVEN_WIDTH }],
   ['yuv422_yuy2', { pixelFormat: 'yuyv422', bytes: 2, sample: 1, even: EVEN_WIDTH }],
   ['yuyv', { pixelFormat: 'yuyv422', bytes: 2, sample: 1, even: EVEN_WIDTH }],
   ['nv12', { pixelFormat: 'nv12', bytes: 1, sample: 1, rows: 1.5, even: EVEN }],
+  ['nv21', { pixelFormat: 'nv21', bytes: 1, sample: 1, rows: 1.5, even: EVEN }],
 ]);
 
 /** A raw image that needs more bytes than this is damaged. */

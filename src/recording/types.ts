@@ -101,17 +101,26 @@ export type PixelFormat =
   | 'bgr24'
   | 'rgba'
   | 'bgra'
+  | 'rgb48le'
+  | 'bgr48le'
+  | 'rgba64le'
+  | 'bgra64le'
   | 'gray'
   | 'gray16le'
   | 'grayf32le'
   | 'yuyv422'
   | 'uyvy422'
   | 'nv12'
+  | 'nv21'
   | 'yuv420p'
   | 'bayer_rggb8'
   | 'bayer_bggr8'
   | 'bayer_gbrg8'
-  | 'bayer_grbg8';
+  | 'bayer_grbg8'
+  | 'bayer_rggb16le'
+  | 'bayer_bggr16le'
+  | 'bayer_gbrg16le'
+  | 'bayer_grbg16le';
 
 /** One camera image as recorded. Raw rows are packed (no padding), samples little-endian. */
 export type Picture =

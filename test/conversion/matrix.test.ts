@@ -13,6 +13,7 @@ import { protobufChannel } from '../helpers/foxglove.ts';
 import { writeLongRecording } from '../helpers/long-recording.ts';
 import { ENCODINGS, quartersOf, rawImage, rgbOf, SIZE, type Rgb } from '../helpers/raw-pictures.ts';
 import { mcapOf, rosEncoder, type BuiltChannel, type BuildOptions } from '../helpers/recordings.ts';
+import { rvlDepth } from '../helpers/rvl.ts';
 import { definitionOf } from '../helpers/ros-types.ts';
 import { rosbag2Of, type Rosbag2Options } from '../helpers/rosbag2.ts';
 
@@ -66,6 +67,9 @@ const depthPng = async (frame: number) => {
   return Buffer.concat([Buffer.alloc(12), png]);
 };
 
+const depthRvl = async (frame: number) =>
+  rvlDepth(new Uint16Array(rawImage('16UC1', frame).data.buffer), { width: SIZE, height: SIZE });
+
 const CAMERAS: readonly Camera[] = [
   ...[
     ...ENCODINGS.map((encoding) => ({ encoding, options: {}, name: encoding })),
@@ -78,7 +82,7 @@ const CAMERAS: readonly Camera[] = [
     type: 'sensor_msgs/Image',
     value: (frame) => rawImage(encoding, frame, options),
     shows: showsOf(encoding),
-    slack: /yuv|yuyv|uyvy|nv12/.test(encoding) ? 2 : 0,
+    slack: /yuv|yuyv|uyvy|nv/.test(encoding) ? 2 : 0,
   })),
   coded('jpeg', 'rgb8; jpeg compressed bgr8', (frame) => rgb(frame).jpeg({ quality: 98 }).toBuffer(), {
     slack: 3,
@@ -88,6 +92,7 @@ const CAMERAS: readonly Camera[] = [
   }),
   coded('png', 'png', (frame) => rgb(frame).png().toBuffer()),
   coded('compressed_depth', '16UC1; compressedDepth png', depthPng, { shows: 'mm' }),
+  coded('compressed_depth_rvl', '16UC1; compressedDepth rvl', depthRvl, { shows: 'mm' }),
 ];
 
 /** The cameras whose messages an encoding can carry: foxglove's RawImage has no byte order. */

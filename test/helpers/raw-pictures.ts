@@ -52,6 +52,9 @@ const packed =
     return lumaFirst ? [luma, chroma] : [chroma, luma];
   };
 
+/** 16-bit levels of these high bytes. */
+const wide = (levels: readonly number[]) => levels.flatMap((level) => [0, level]);
+
 /** Bytes of a pixel, least significant first; one channel encodings show the green of a colour. */
 const PIXELS: Readonly<Record<string, Pixel>> = {
   rgb8: (colour) => colour,
@@ -59,6 +62,11 @@ const PIXELS: Readonly<Record<string, Pixel>> = {
   rgba8: ([r, g, b]) => [r, g, b, 255],
   bgra8: ([r, g, b]) => [b, g, r, 255],
   '8UC3': ([r, g, b]) => [b, g, r],
+  rgb16: (colour) => wide(colour),
+  bgr16: ([r, g, b]) => wide([b, g, r]),
+  rgba16: ([r, g, b]) => wide([r, g, b, 255]),
+  bgra16: ([r, g, b]) => wide([b, g, r, 255]),
+  '16UC3': ([r, g, b]) => wide([b, g, r]),
   mono8: ([, g]) => [g],
   '8UC1': ([, g]) => [g],
   mono16: ([, g]) => [g, g],
@@ -68,11 +76,14 @@ const PIXELS: Readonly<Record<string, Pixel>> = {
   bayer_bggr8: bayer('bggr'),
   bayer_gbrg8: bayer('gbrg'),
   bayer_grbg8: bayer('grbg'),
+  bayer_rggb16: (...pixel) => wide(bayer('rggb')(...pixel)),
+  bayer_gbrg16: (...pixel) => wide(bayer('gbrg')(...pixel)),
   yuv422: packed(false),
   uyvy: packed(false),
   yuv422_yuy2: packed(true),
   yuyv: packed(true),
   nv12: (colour) => [yuv(colour)[0]],
+  nv21: (colour) => [yuv(colour)[0]],
 };
 
 /** Names of the encodings of `rawImage`. */
@@ -91,9 +102,9 @@ export function rawImage(
     const row = Array.from({ length: SIZE }, (_, x) => pixel(colourAt(frame, x, y), x, y));
     rows.push(row.flatMap((bytes) => (bigEndian ? bytes.toReversed() : bytes)));
   }
-  for (let y = 0; encoding === 'nv12' && y < SIZE; y += 2) {
+  for (let y = 0; encoding.startsWith('nv') && y < SIZE; y += 2) {
     const row = Array.from({ length: SIZE / 2 }, (_, x) => yuv(colourAt(frame, 2 * x, y)).slice(1));
-    rows.push(row.flat());
+    rows.push(row.flatMap((chroma) => (encoding === 'nv12' ? chroma : chroma.toReversed())));
   }
   const data = Uint8Array.from(rows.flatMap((row) => [...row, ...Array<number>(padding).fill(0xee)]));
   const step = (rows[0]?.length ?? 0) + padding;

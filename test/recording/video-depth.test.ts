@@ -6,6 +6,7 @@ import { isPictureSchema, toPicture } from '../../src/recording/image.ts';
 import type { Channel, Picture } from '../../src/recording/types.ts';
 import { numberedPixels } from '../helpers/demonstration.ts';
 import { picturesOf } from '../helpers/coded-pictures.ts';
+import { rvlDepth } from '../helpers/rvl.ts';
 
 function channelOf(name: string): Channel {
   const schema = { name, encoding: 'protobuf', data: new Uint8Array(0) };
@@ -182,8 +183,50 @@ test('a compressedDepth picture that is damaged, or not grey 16 bit, is refused'
   const data = Buffer.concat([depthHead(1, 1), await depthPng(new Uint16Array(17 * 9).fill(7))]);
   data.fill(0xff, 12 + 41, 12 + 60);
   t.throws(() => toPicture({ format, data }, camera), { instanceOf: InputError, message: /damaged|PNG/ });
-  t.throws(() => toPicture({ format: '16UC1; compressedDepth rvl', data: Buffer.alloc(64, 3) }, camera), {
-    instanceOf: InputError,
-    message: /found format '16UC1; compressedDepth rvl' starting with 03 03 03 03/,
-  });
+});
+
+const RVL = '16UC1; compressedDepth rvl';
+
+test('compressedDepth in RVL gives the levels it was made of', (t) => {
+  // 3 × 2 pixels, by hand: no zeros, two levels: 5, 9 (+5, +4), three zeros, one level: 8 (−1)
+  const head = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0];
+  // nibbles 0, 2, a 1, 8 1, 3, 1, 1, in two words of the lowest byte first
+  const words = [0x31, 0x81, 0xa1, 0x02, 0, 0, 0, 0x10];
+  const small = toPicture({ format: RVL, data: Uint8Array.from([...head, ...words]) }, camera);
+  t.true(small.format === 'raw' && small.pixelFormat === 'gray16le');
+  t.deepEqual([small.width, small.height], [3, 2]);
+  t.deepEqual([...new Uint16Array(small.data.slice().buffer)], [5, 9, 0, 0, 0, 8]);
+
+  const samples = Uint16Array.from({ length: 17 * 9 }, (_, at) => (at % 11 < 3 ? 0 : (at * 7919) % 65536));
+  for (const depth of [samples, new Uint16Array(17 * 9), new Uint16Array(17 * 9).fill(65535)]) {
+    const picture = toPicture({ format: RVL, data: rvlDepth(depth, DEPTH_SIZE) }, camera);
+    t.deepEqual([...new Uint16Array(picture.data.slice().buffer)], [...depth]);
+  }
+  const [a, b] = [101_010, -99] as const;
+  const data = rvlDepth(samples, DEPTH_SIZE, [a, b]);
+  const metres = toPicture({ format: '32FC1; compressedDepth rvl', data }, camera);
+  t.true(metres.format === 'raw' && metres.pixelFormat === 'grayf32le');
+  t.deepEqual(
+    [...new Float32Array(metres.data.slice().buffer)],
+    Array.from(samples, (sample) => (sample === 0 ? 0 : Math.fround(a / (sample - b)))),
+  );
+});
+
+test('compressedDepth in RVL that is damaged is refused', (t) => {
+  const samples = Uint16Array.from({ length: 17 * 9 }, (_, at) => 1 + ((at * 7919) % 65535));
+  const data = rvlDepth(samples, DEPTH_SIZE);
+  const refused = (bytes: Uint8Array, message: RegExp) =>
+    t.throws(() => toPicture({ format: RVL, data: bytes }, camera), { instanceOf: InputError, message });
+  refused(data.subarray(0, -4), /ends after \d+ bytes of code/);
+  refused(data.subarray(0, 16), /expected the size of an RVL depth picture, found 4 bytes/);
+  const resized = (width: number) => {
+    const changed = Buffer.from(data);
+    changed.writeUInt32LE(width, 12);
+    return changed;
+  };
+  refused(resized(16), /expected 144 pixels in an RVL depth picture, found 153 or more/);
+  refused(resized(0), /a depth picture of 0×9 pixels cannot be/);
+  refused(resized(0xffffffff), /a depth picture of 4294967295×9 pixels cannot be/);
+  refused(Buffer.concat([data.subarray(0, 20), Buffer.alloc(64, 0xff)]), /numbers of 32 bits/);
+  refused(Buffer.alloc(12), /compressedDepth rvl' starting with 00 00 00 00/);
 });
