@@ -45,10 +45,11 @@ async function expire(
   datasetId: string,
   seconds: number | undefined,
 ): Promise<void> {
-  const { dataset, entries, order, outcomes, runs, events, run, crashes, ended } = keys;
+  const { dataset, entries, order, outcomes, runs, events, run, staged, crashes, ended } = keys;
   const names = [dataset, entries, order, outcomes, events].map((key) => key(datasetId));
   names.push(...TERMINAL.map((state) => ended(datasetId, state)));
-  for (const id of await redis.zrange(runs(datasetId), '0', '-1')) names.push(run(id), crashes(id));
+  for (const id of await redis.zrange(runs(datasetId), '0', '-1'))
+    names.push(run(id), staged(id), crashes(id));
   names.push(runs(datasetId));
   const all = redis.pipeline();
   for (const name of names) {

@@ -42,6 +42,16 @@ test('status answers stay right when the queue has removed the jobs', async (t) 
   t.is((await rig.ended('kept')).episodes.failed, 2);
 });
 
+test('recordings of a run that no worker has planned yet are kept for as long as its dataset', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { runId } = await rig.enqueue('waiting', ['good-1.mcap']);
+  const { store, redis: client } = rig.producer.client;
+  t.is(await client.ttl(store.keys.staged(runId)), -1);
+  rig.consumer();
+  t.is((await rig.ended('waiting')).state, 'completed');
+  t.is(await client.exists(store.keys.staged(runId)), 0);
+});
+
 test('datasets that ended expire, and of too many the oldest is forgotten with everything it had', async (t) => {
   const rig = await Rig.open(t, redis.url);
   rig.consumer();
