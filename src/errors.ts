@@ -50,6 +50,11 @@ export function toError(thrown: unknown): Error {
   });
 }
 
+/** Throws on what says nothing about the bytes that were to be read: the store did not answer, or work was stopped. */
+export function throwIfUnread(thrown: unknown): void {
+  if (thrown instanceof StorageError || thrown instanceof CanceledError) throw thrown;
+}
+
 /** Throws the signal's reason as a `CanceledError` when it is aborted. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw asCanceled(signal.reason);

@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { type FileMetaData, parquetMetadataAsync, parquetRead, type SchemaElement } from 'hyparquet';
 import { ByteWriter, ParquetWriter } from 'hyparquet-writer';
-import { InputError } from '../errors.ts';
+import { InputError, throwIfUnread } from '../errors.ts';
 import type { Column } from './columns.ts';
 import type { ByteReader } from './mp4.ts';
 
@@ -107,7 +107,7 @@ export type ParquetReader = {
   rowGroup(index: number, columns?: readonly string[]): Promise<Map<string, ColumnValues>>;
 };
 
-/** Opens a Parquet file over ranged reads; a file that cannot be read is an `InputError` naming `path`. */
+/** Opens a Parquet file over ranged reads; a file that is damaged is an `InputError` naming `path`. */
 export async function openParquet(file: ByteReader, path: string): Promise<ParquetReader> {
   const byteLength = Number(await file.size());
   const buffer = {
@@ -117,13 +117,15 @@ export async function openParquet(file: ByteReader, path: string): Promise<Parqu
       return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
     },
   };
-  const damaged = (cause: unknown) =>
-    new InputError(
+  const damaged = (cause: unknown) => {
+    throwIfUnread(cause);
+    return new InputError(
       `${path} is not a whole Parquet file: ${cause instanceof Error ? cause.message : 'unreadable'}`,
       {
         cause,
       },
     );
+  };
   let metadata: FileMetaData;
   try {
     metadata = await parquetMetadataAsync(buffer);

@@ -1,6 +1,6 @@
 import type { CheckList } from './check-list.ts';
 import { type ColumnValues, openParquet, type ParquetReader } from './parquet.ts';
-import { toError } from '../errors.ts';
+import { throwIfUnread, toError } from '../errors.ts';
 import type { DatasetFiles } from './types.ts';
 import type { StatementId } from './statements.ts';
 
@@ -42,6 +42,7 @@ export async function* walkTables(
       try {
         table = await openParquet(file, path);
       } catch (error) {
+        throwIfUnread(error);
         list.fault(id, toError(error).message);
         return;
       }

@@ -1,4 +1,4 @@
-import { toError } from '../errors.ts';
+import { throwIfUnread, toError } from '../errors.ts';
 import type { CheckList } from './check-list.ts';
 import { TASKS_PATH } from './layout.ts';
 import { openParquet } from './parquet.ts';
@@ -50,6 +50,7 @@ export async function verifyTasks(
     list.expect('totals', right, () => `${texts.length} tasks, info.json says ${info.tasks}`);
     return texts;
   } catch (error) {
+    throwIfUnread(error);
     list.fault('tasks', toError(error).message);
     return [];
   } finally {

@@ -1,4 +1,4 @@
-import { toError } from '../errors.ts';
+import { throwIfUnread, toError } from '../errors.ts';
 import type { CheckList } from './check-list.ts';
 import { videoFaults } from './check-video.ts';
 import { type Mp4Video, readMp4 } from './mp4.ts';
@@ -93,6 +93,7 @@ async function openVideo(files: DatasetFiles, path: string): Promise<Mp4Video | 
   try {
     return await readMp4(file);
   } catch (error) {
+    throwIfUnread(error);
     return toError(error).message;
   } finally {
     await file.close();

@@ -6,6 +6,7 @@ import { openLocalFile } from '../../src/dataset/local-file.ts';
 import { openParquet, ParquetFile } from '../../src/dataset/parquet.ts';
 import { verifyDataset } from '../../src/dataset/verify.ts';
 import { verifyWritten } from '../../src/dataset/verify-written.ts';
+import { StorageError } from '../../src/errors.ts';
 import { buildDataset, FEATURES, folderFiles, tempFolder, writeRecording } from './build.ts';
 
 const PLANS = [
@@ -92,6 +93,26 @@ test('a dataset as written holds in every statement', async (t) => {
   );
   t.true(checks.length >= 30);
   t.is(new Set(checks.map((check) => check.id)).size, checks.length);
+});
+
+test('a store that does not answer is no fault of the dataset', async (t) => {
+  const root = await dataset(t);
+  const files = folderFiles(root);
+  for (const path of ['meta/tasks.parquet', EPISODES, DATA, VIDEO]) {
+    for (const readsBefore of [0, 1]) {
+      const gone = new StorageError(`cannot read ${path}`, { retryable: true, reason: 'network' });
+      const open = async (key: string) => {
+        const file = await files.open(key);
+        let reads = 0;
+        const read: typeof file.read = async (offset, length) => {
+          if (key === path && ++reads > readsBefore) throw gone;
+          return await file.read(offset, length);
+        };
+        return { ...file, read };
+      };
+      t.is(await t.throwsAsync(verifyDataset({ ...files, open })), gone, `${path} after ${readsBefore}`);
+    }
+  }
 });
 
 test('a table that is read and written again without a change still holds', async (t) => {
