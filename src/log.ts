@@ -78,11 +78,11 @@ const SECRET_NAME =
 const SECRET_FIELD = new RegExp(String.raw`"${SECRET_NAME}":"(?:[^"\\]|\\.)*"`, 'gi');
 /** The same inside a text that is JSON itself, its quotes escaped once more. */
 const SECRET_FIELD_IN_TEXT = new RegExp(
-  String.raw`\\"${SECRET_NAME}\\"\s*:\s*\\"(?:[^"\\]|\\\\(?:\\.|.))*\\"`,
+  String.raw`\\"${SECRET_NAME}\\"\s*:\s*\\"(?:[^"\\]|\\\\(?:\\.|[^"\\]))*\\"`,
   'gi',
 );
-/** `scheme://user:password@host`. */
-const URL_CREDENTIALS = /([a-z][a-z0-9+.-]*:\/\/)[^\s"'/@]+@/gi;
+/** `scheme://user:password@host`; the end of a scheme is enough, and keeps a long word from being read from each letter on. */
+const URL_CREDENTIALS = /([a-z][a-z0-9+.-]{0,30}:\/\/)[^\s"'/@]+@/gi;
 const BEARER = /\b(bearer)\s+[A-Za-z0-9._~+/=-]{16,}/gi;
 const AWS_KEY_ID = /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g;
 /** Secret parts of presigned URLs and query strings. */

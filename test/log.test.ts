@@ -25,6 +25,7 @@ const SECRETS: [string, object, string][] = [
   ['an authorization header', { headers: { authorization: 'Bearer abc' } }, 'Bearer abc'],
   ['a token field', { apiToken: 'abcdef' }, 'abcdef'],
   ['a quoted password', { password: 'a"b\\c' }, 'a\\"b'],
+  ['a password of backslashes', { password: String.raw`\\"\hunter2` }, 'hunter2'],
   ['an AWS secret key', { AWS_SECRET_ACCESS_KEY: 'wJalrXUtnFEMI' }, 'wJalrXUtnFEMI'],
   ['an AWS key id in a message', { note: 'key AKIAIOSFODNN7EXAMPLE refused' }, 'AKIAIOSFODNN7EXAMPLE'],
   ['credentials in a URL', { url: 'redis://default:hunter2@redis:6379/0' }, 'hunter2'],
@@ -59,6 +60,23 @@ test('ordinary text passes unchanged', (t) => {
     mail: 'someone@example.org',
   });
   t.is(redact(line), line);
+});
+
+test('text that anybody may send costs no more than its length', (t) => {
+  const texts = [
+    `/"token":"${'\\'.repeat(8000)}x`,
+    'a'.repeat(16_000),
+    'a.'.repeat(8000),
+    '"password":"'.repeat(1300),
+    'X-Amz-'.repeat(2600),
+  ];
+  for (const text of texts) {
+    const line = JSON.stringify({ path: text, msg: JSON.stringify({ path: text }) });
+    const start = performance.now();
+    redact(line);
+    const ms = performance.now() - start;
+    t.true(ms < 100, `${text.slice(0, 20)}… took ${ms.toFixed(0)} ms`);
+  }
 });
 
 test('a secret too short to be told from text is refused', (t) => {

@@ -32,8 +32,11 @@ export function kindOf(thrown: unknown): string {
 
 function withoutSecrets(text: string): string {
   return text
-    .replaceAll(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi, '$1')
+    .replaceAll(/([a-z][a-z0-9+.-]{0,30}:\/\/)[^\s/@]+@/gi, '$1')
     .replaceAll(/\b(AKIA|ASIA)[A-Z0-9]{16}\b/g, '[key]')
-    .replaceAll(/\b(X-Amz-[A-Za-z-]+|token|secret|password|authorization)(=|: ?)[^\s&"']+/gi, '$1$2[hidden]')
+    .replaceAll(
+      /\b(X-Amz-[A-Za-z-]{1,60}|token|secret|password|authorization)(=|: ?)[^\s&"']+/gi,
+      '$1$2[hidden]',
+    )
     .replaceAll(/\bBearer\s+\S+/gi, 'Bearer [hidden]');
 }
