@@ -159,8 +159,13 @@ class McapRecording implements Recording {
 
   async topicRanges(): Promise<ReadonlyMap<string, TopicRange> | undefined> {
     const { blocks, counts } = this.#contents;
-    const ranges = await channelRanges(blocks, counts, (block) => messageIndexOf(this.#file, block));
-    return ranges && byTopic(this.#byId, ranges);
+    try {
+      const ranges = await channelRanges(blocks, counts, (block) => messageIndexOf(this.#file, block));
+      return ranges && byTopic(this.#byId, ranges);
+    } catch (thrown) {
+      if (!this.#recover || !(thrown instanceof InputError)) throw thrown;
+      return undefined;
+    }
   }
 
   messages(

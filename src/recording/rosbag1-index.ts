@@ -172,8 +172,10 @@ class BagWalk {
         at = await this.#chunk(at, end);
       } else {
         if (record.op === BAG_OP.connection) {
-          const channel = channelOf(record, await this.#window.at(at + record.dataAt, record.dataLength));
-          if (!channels.has(channel.id)) channels.set(channel.id, channel);
+          const channel = await this.#whole(at, record, channelOf);
+          if (channel === undefined)
+            losses.push({ what: `the connection at byte ${at} cannot be read`, bytes: end - at });
+          else if (!channels.has(channel.id)) channels.set(channel.id, channel);
         }
         at = end;
       }
@@ -183,17 +185,19 @@ class BagWalk {
   /** Adds the chunk at `at` and returns the offset after its index records. */
   async #chunk(at: number, end: number): Promise<number> {
     const ranges = new Map<number, TopicRange>();
+    let known = true;
     let next = end;
     while (next < this.#window.size) {
       const record = await this.#record(next);
       const recordEnd = record && next + record.dataAt + record.dataLength;
       if (record?.op !== BAG_OP.index || recordEnd === undefined || recordEnd > this.#window.size) break;
-      const index = parseIndex(record, await this.#window.at(next + record.dataAt, record.dataLength));
-      if (index.count > 0) ranges.set(index.conn, index);
+      const index = await this.#whole(next, record, parseIndex);
+      if (index === undefined) known = false;
+      else if (index.count > 0) ranges.set(index.conn, index);
       next = recordEnd;
     }
     const block = { offset: at, length: end - at, start: 0n, end: 0n };
-    const known = [...ranges.keys()].every((conn) => this.#contents.channels.has(conn));
+    known &&= [...ranges.keys()].every((conn) => this.#contents.channels.has(conn));
     if (ranges.size > 0 && known) this.#contents.blocks.push({ ...block, ...spanOf(ranges) });
     else await this.#learn(block);
     return next;
@@ -216,6 +220,21 @@ class BagWalk {
 
   #cut(at: number): Promise<boolean> {
     return this.#learn({ offset: at, length: this.#window.size - at, start: 0n, end: 0n, cut: true });
+  }
+
+  /** What `parse` makes of the record at `at`; undefined when its content is damaged. */
+  async #whole<T>(
+    at: number,
+    record: BagRecord,
+    parse: (record: BagRecord, data: Uint8Array) => T,
+  ): Promise<T | undefined> {
+    const data = await this.#window.at(at + record.dataAt, record.dataLength);
+    try {
+      return parse(record, data);
+    } catch (thrown) {
+      if (!(thrown instanceof InputError)) throw thrown;
+      return undefined;
+    }
   }
 
   /** The record at `at`; what cannot be one counts as the end of what is whole. */

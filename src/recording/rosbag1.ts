@@ -1,4 +1,4 @@
-import type { InputError } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import { messagesOf } from './blocks.ts';
 import { channelRanges, timesOf } from './channel-ranges.ts';
 import { loadDecompress } from './compression.ts';
@@ -62,8 +62,13 @@ class BagRecording implements Recording {
 
   async topicRanges(): Promise<ReadonlyMap<string, TopicRange> | undefined> {
     const { blocks, counts } = this.#contents;
-    const ranges = await channelRanges(blocks, counts, (block) => chunkRanges(this.#window, block));
-    return ranges && byTopic(this.#byId, ranges);
+    try {
+      const ranges = await channelRanges(blocks, counts, (block) => chunkRanges(this.#window, block));
+      return ranges && byTopic(this.#byId, ranges);
+    } catch (thrown) {
+      if (!this.#recover || !(thrown instanceof InputError)) throw thrown;
+      return undefined;
+    }
   }
 
   messages(

@@ -328,6 +328,37 @@ test('a database that is cut gives the rows that are whole, in order of time; wi
   }
 });
 
+test('damaged indexes of a bag cost none of the messages that lie whole in its chunks', async (t) => {
+  const channels = await demonstrationChannels({ seconds: 1 });
+  const bytes = bagOf({ channels, chunkSize: 8192 });
+  const intact = await openRecording(memoryFiles(bytes));
+  const [whole, ranges] = [(await all(intact)).length, await intact.topicRanges()];
+  await intact.close();
+  const at = (text: string, from = 0) => Buffer.from(bytes).indexOf(text, from, 'latin1');
+  const behindChunk = at('count=', at('\u0008\0\0\0ver='));
+  const inIndex = Buffer.from(bytes).lastIndexOf('md5sum=');
+  const damages: { readonly spoiled: number; readonly closed: boolean; readonly known: boolean }[] = [
+    { spoiled: behindChunk + 'count='.length, closed: true, known: false },
+    { spoiled: behindChunk + 'count='.length, closed: false, known: true },
+    { spoiled: inIndex - 4, closed: true, known: true },
+  ];
+  for (const { spoiled, closed, known } of damages) {
+    const own = bytes.slice();
+    own[spoiled] = 0xee;
+    if (!closed)
+      own.fill(0, at('index_pos=') + 'index_pos='.length, at('index_pos=') + 'index_pos='.length + 8);
+    const recording = await openRecording(memoryFiles(own));
+    t.is((await all(recording)).length, whole);
+    t.deepEqual(await recording.topicRanges(), known ? ranges : undefined);
+    await recording.close();
+    const strict = async () => {
+      const opened = await openRecording(memoryFiles(own), { recover: false });
+      await opened.topicRanges().finally(() => opened.close());
+    };
+    await t.throwsAsync(strict, { name: 'InputError' });
+  }
+});
+
 test('a database with a damaged time index is read through its rows', async (t) => {
   const channels = await demonstrationChannels({ seconds: 2, jointRate: 100 });
   const bytes = only((await rosbag2Of({ channels }))['bag_0.db3']).slice();

@@ -236,6 +236,21 @@ test('a damaged summary is left aside and the file is read without it', async (t
   await recording.close();
 });
 
+test('a damaged message index leaves the ranges of topics to the messages', async (t) => {
+  const bytes = await demonstration({ seconds: 1, chunkSize: 16 << 10 });
+  const opened = await McapIndexedReader.Initialize({ readable: memoryFile(bytes) });
+  const [at = 0n] = opened.chunkIndexes[0]?.messageIndexOffsets.values() ?? [];
+  // behind opcode, length and channel id: the length of the entries
+  bytes[Number(at) + 11] = (bytes[Number(at) + 11] ?? 0) + 1;
+  const recording = await openRecording(memoryFiles(bytes));
+  t.is(await recording.topicRanges(), undefined);
+  t.is((await all(recording)).length, 231);
+  await recording.close();
+  const strict = await openRecording(memoryFiles(bytes), { recover: false });
+  await t.throwsAsync(strict.topicRanges(), { instanceOf: InputError, message: /message index/ });
+  await strict.close();
+});
+
 test('metadata records are read, with and without their index', async (t) => {
   const metadata = [{ name: 'episode', entries: { task: 'Fold the towel.' } }];
   for (const useMetadataIndex of [true, false]) {
