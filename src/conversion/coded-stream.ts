@@ -1,8 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { FfmpegLog, findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
 import { matroskaFrame, matroskaHeader } from '../dataset/matroska.ts';
-import { EncodeError, InputError, toError } from '../errors.ts';
+import { asCanceled, EncodeError, InputError, toError } from '../errors.ts';
 import type { Picture } from '../frame/types.ts';
 
 type CodedPicture = Extract<Picture, { format: 'h264' | 'h265' }>;
@@ -65,7 +64,11 @@ export class CodedStream {
     this.unready.add(picture);
     this.waiting.push({ picture, bytes });
     const frame = Buffer.concat([matroskaFrame(this.sent++, ticks, coded.data.length), coded.data]);
-    if (child.stdin?.write(frame) === false) await Promise.race([once(child.stdin, 'drain'), this.ended]);
+    const { stdin } = child;
+    if (stdin?.write(frame) === false) {
+      const drained = new Promise((resolve) => stdin.once('drain', resolve));
+      await Promise.race([drained, this.ended]);
+    }
     return picture;
   }
 
@@ -168,7 +171,7 @@ export class CodedStream {
   }
 
   private fail(error: Error): void {
-    this.failure ??= error;
+    this.failure ??= this.signal.aborted ? asCanceled(this.signal.reason) : error;
     this.arrived?.();
   }
 

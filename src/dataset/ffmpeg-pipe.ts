@@ -1,5 +1,4 @@
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { asCanceled, EncodeError, throwIfAborted } from '../errors.ts';
 import { FfmpegLog, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
 
@@ -21,7 +20,10 @@ export class FfmpegPipe {
     // A broken pipe is explained by the program's end, below.
     child.stdin?.on('error', () => {});
     this.#ended = new Promise((resolve) => {
-      child.once('error', (cause) => resolve(new EncodeError(`${where}: FFmpeg did not start`, { cause })));
+      child.once('error', (cause) => {
+        // One that is killed for the signal tells its end.
+        if (child.pid === undefined) resolve(new EncodeError(`${where}: FFmpeg did not start`, { cause }));
+      });
       child.once('close', (code, killedBy) => {
         if (code === 0) resolve(undefined);
         else if (signal.aborted) resolve(asCanceled(signal.reason));
@@ -56,7 +58,10 @@ export class FfmpegPipe {
     stdin.cork();
     for (const part of parts) stdin.write(part);
     process.nextTick(() => stdin.uncork());
-    if (stdin.writableLength > QUEUE_BYTES) await Promise.race([once(stdin, 'drain'), this.#ended]);
+    if (stdin.writableLength > QUEUE_BYTES) {
+      const drained = new Promise((resolve) => stdin.once('drain', resolve));
+      await Promise.race([drained, this.#ended]);
+    }
     if (this.#failure) throw this.#failure;
   }
 
