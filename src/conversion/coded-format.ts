@@ -1,5 +1,5 @@
 import { text } from 'node:stream/consumers';
-import { type Ffmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
+import { exitOf, type Ffmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
 import type { Picture } from '../frame/types.ts';
 
 type CodedPicture = Extract<Picture, { format: 'h264' | 'h265' }>;
@@ -19,11 +19,7 @@ export async function pixelFormatOf(
   // What a broken pipe means is told by the program's words.
   child.stdin?.on('error', () => {});
   child.stdin?.end(data);
-  const ended = new Promise<void>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', () => resolve());
-  });
-  const [said] = await Promise.all([child.stderr ? text(child.stderr) : '', ended]);
+  const [said] = await Promise.all([child.stderr ? text(child.stderr) : '', exitOf(child, signal)]);
   // Stream #0:0: Video: h264 (High), yuv420p(tv, bt709, progressive), 640x480, …
   const found = /Input #0[^]*?Stream #0:0.*?: Video: [^,]*?(?:\([^)]*\))?, ([a-z0-9]+)/.exec(said)?.[1];
   return found ?? `nothing that decodes: ${said.trim().slice(-120)}`;

@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers';
 import sharp from 'sharp';
 import { depthValues } from '../dataset/depth.ts';
-import { findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
+import { exitOf, findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
 import { rawRgb } from '../dataset/raw-rgb.ts';
 import { depthTiff } from '../dataset/tiff.ts';
 import { InputError } from '../errors.ts';
@@ -46,6 +46,7 @@ async function keyFramePng(
   const [parts, said] = await Promise.all([
     (child.stdout?.toArray() ?? []) as Promise<Buffer[]>,
     child.stderr ? text(child.stderr) : '',
+    exitOf(child, signal),
   ]);
   const png = Buffer.concat(parts);
   if (png.length === 0)

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import sharp, { type Sharp } from 'sharp';
-import { findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
+import { exitOf, findFfmpeg, startFfmpeg } from '../dataset/ffmpeg.ts';
 import { manifestPath } from '../dataset/layout.ts';
 import { openParquet } from '../dataset/parquet.ts';
 import type { EpisodeFile, EpisodeManifest, EpisodePart } from '../dataset/types.ts';
@@ -215,14 +215,10 @@ async function videoFrames(
   );
   const { stdout, stderr } = child;
   if (!stdout || !stderr) throw new EncodeError('the decoder has no output');
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
-  });
   const [chunks, complaints, code] = await Promise.all([
     stdout.toArray() as Promise<Buffer[]>,
     text(stderr),
-    ended,
+    exitOf(child, signal),
   ]);
   const bytes = Buffer.concat(chunks);
   const frameBytes = size.width * size.height * 3;

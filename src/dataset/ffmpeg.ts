@@ -2,7 +2,7 @@ import { type ChildProcess, execFile, spawn, type StdioOptions } from 'node:chil
 import { writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { promisify } from 'node:util';
-import { EncodeError } from '../errors.ts';
+import { asCanceled, EncodeError } from '../errors.ts';
 
 const run = promisify(execFile);
 
@@ -109,6 +109,16 @@ export function startFfmpeg(
   });
   if (child.pid !== undefined) yieldCpu(child.pid);
   return child;
+}
+
+/** The exit code of a started program. Throws what stopped it, or that it did not start. */
+export function exitOf(child: ChildProcess, signal: AbortSignal): Promise<number | null> {
+  return new Promise((resolve, reject) => {
+    child.once('error', (cause) =>
+      reject(signal.aborted ? asCanceled(signal.reason) : new EncodeError('FFmpeg did not start', { cause })),
+    );
+    child.once('close', resolve);
+  });
 }
 
 /** Threads take over the value when they are created, so this comes before the program has any. */

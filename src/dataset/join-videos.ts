@@ -1,9 +1,9 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { asCanceled, EncodeError } from '../errors.ts';
+import { EncodeError } from '../errors.ts';
 import { muxerArguments } from './encoder-options.ts';
-import { findFfmpeg, startFfmpeg } from './ffmpeg.ts';
+import { exitOf, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
 
 /** A video to join, in the folder of the result, under a plain name. */
 export type VideoPart = { readonly path: string; readonly frames: number };
@@ -41,13 +41,7 @@ export async function joinVideos(
     cwd: dirname(join(to)),
     signal,
   });
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', (cause) =>
-      reject(signal.aborted ? asCanceled(signal.reason) : new EncodeError('FFmpeg did not start', { cause })),
-    );
-    child.once('close', resolve);
-  });
-  const [said, code] = await Promise.all([child.stderr ? text(child.stderr) : '', ended]);
+  const [said, code] = await Promise.all([child.stderr ? text(child.stderr) : '', exitOf(child, signal)]);
   await rm(list, { force: true });
   if (code !== 0)
     throw new EncodeError(`${parts.length} videos could not be joined: ${said.trim().slice(-400)}`);
