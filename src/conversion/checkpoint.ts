@@ -2,11 +2,12 @@ import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'no
 import { dirname, join } from 'node:path';
 import { parseManifest } from '../dataset/manifest.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
-import { toError } from '../errors.ts';
+import { InputError, toError } from '../errors.ts';
+import { hasEnded, ownStart } from '../storage/owner.ts';
 
 /**
  * What an attempt leaves for the next one. A job's scratch folder holds one folder an attempt, named after its
- * process. When the files of an attempt are verified it writes `checkpoint.json`; from then on an interrupted upload
+ * process and when that began. When the files of an attempt are verified it writes `checkpoint.json`; from then on an interrupted upload
  * does not cost the conversion: the next attempt on this machine takes the folder over by renaming it, which only one
  * can win. Folders of dead attempts without checkpoint are removed.
  */
@@ -170,19 +171,16 @@ export async function removeIfEmpty(folder: string): Promise<void> {
 }
 
 function attemptName(): string {
-  return `attempt-${process.pid}-${Date.now().toString(36)}${(attempts++).toString(36)}`;
+  return `attempt-${process.pid}-${ownStart}-${Date.now().toString(36)}${(attempts++).toString(36)}`;
 }
 
-/** Whether the process that owns the folder still runs (pid 0: given up). */
+/**
+ * Whether the process that owns the folder still runs (pid 0: given up). Scratch outlives the container, and in the
+ * next one process ids are the same again.
+ */
 function isAlive(name: string): boolean {
-  const pid = Number(/^attempt-(\d+)-/.exec(name)?.[1] ?? 0);
-  if (pid === 0) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (thrown) {
-    return (thrown as NodeJS.ErrnoException).code === 'EPERM';
-  }
+  const [, pid = '0', start = '0'] = /^attempt-(\d+)-(?:(\d+)-)?/.exec(name) ?? [];
+  return pid !== '0' && !hasEnded(Number(pid), start);
 }
 
 async function attemptsIn(scratch: string): Promise<string[]> {
@@ -207,7 +205,13 @@ async function readCheckpoint(folder: string): Promise<Checkpoint | undefined> {
     if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw toError(thrown);
   }
-  const { manifest, files } = JSON.parse(text) as { manifest: unknown; files: Record<string, string> };
-  const bytes = new TextEncoder().encode(JSON.stringify(manifest));
-  return { manifest: parseManifest(bytes, join(folder, CHECKPOINT)), files };
+  try {
+    const { manifest, files } = JSON.parse(text) as { manifest: unknown; files: Record<string, string> };
+    const bytes = new TextEncoder().encode(JSON.stringify(manifest));
+    return { manifest: parseManifest(bytes, join(folder, CHECKPOINT)), files };
+  } catch (thrown) {
+    // Of another version, or lost with the machine's power: the recording is converted again.
+    if (thrown instanceof SyntaxError || thrown instanceof InputError) return undefined;
+    throw thrown;
+  }
 }

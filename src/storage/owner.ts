@@ -13,7 +13,10 @@ const host = createHash('sha256')
   .digest('hex')
   .slice(0, 12);
 
-const self: Owner = { host, pid: process.pid, start: startTime(process.pid) ?? '0' };
+/** When this process began, as in an owner. */
+export const ownStart = startTime(process.pid) ?? '0';
+
+const self: Owner = { host, pid: process.pid, start: ownStart };
 
 /** A name part no other process and no other call produces. */
 export function uniqueOwnerName(): string {
@@ -29,14 +32,18 @@ export function ownerFrom(name: string): Owner | undefined {
 
 /** True only when the owner ran here and certainly runs no more; a process elsewhere cannot be judged. */
 export function isDead(owner: Owner): boolean {
-  if (owner.host !== self.host) return false;
+  return owner.host === self.host && hasEnded(owner.pid, owner.start);
+}
+
+/** True when no process with this id runs that began at `start` (`0`: not known when). */
+export function hasEnded(pid: number, start: string): boolean {
   try {
-    process.kill(owner.pid, 0);
+    process.kill(pid, 0);
   } catch (thrown) {
     return (thrown as NodeJS.ErrnoException).code === 'ESRCH';
   }
-  const start = startTime(owner.pid);
-  return start !== undefined && owner.start !== '0' && start !== owner.start;
+  const now = startTime(pid);
+  return now !== undefined && start !== '0' && now !== start;
 }
 
 /** Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat); undefined where there is none. */
