@@ -1,5 +1,5 @@
 import picomatch from 'picomatch';
-import { InputError } from '../errors.ts';
+import { InputError, toError } from '../errors.ts';
 import { compareKeys } from './keys.ts';
 import { filePath, locationOf, parentOf, resolvedPath, resolveLocation } from './location.ts';
 import { openStorage, type StorageOptions } from './open.ts';
@@ -61,7 +61,7 @@ async function* expandOne(pattern: string, options: ExpandOptions): AsyncGenerat
   const { base, glob } = splitGlob(pattern);
   const url = resolveLocation(base, cwdOf(options));
   await options.check?.(url);
-  const matches = picomatch(glob, { dot: true, strictBrackets: true });
+  const matches = matcherOf(glob, pattern);
   // a folder that matches has its files one level deeper
   const depth = glob.includes('**') ? Infinity : glob.split('/').length + 1;
   yield* recordingsBelow(url, matches, { ...options, depth });
@@ -102,6 +102,16 @@ function splitGlob(pattern: string): { base: string; glob: string } {
   const isUrl = start > 0;
   const glob = pattern.slice(cut);
   return { base: cut === 0 ? '.' : pattern.slice(0, cut), glob: isUrl ? decodeGlob(glob, pattern) : glob };
+}
+
+/** What a glob matches. Parentheses, bars, and `!` in front are characters of names like any other. */
+function matcherOf(glob: string, pattern: string): (key: string) => boolean {
+  const named = glob.replaceAll(/(?<!\\)[()|]/g, String.raw`\$&`);
+  try {
+    return picomatch(named, { dot: true, strictBrackets: true, noextglob: true, nonegate: true });
+  } catch (cause) {
+    throw new InputError(`pattern ${pattern} cannot be read: ${toError(cause).message}`, { cause });
+  }
 }
 
 function decodeGlob(glob: string, pattern: string): string {

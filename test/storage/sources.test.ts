@@ -72,6 +72,21 @@ test('files, folders and globs expand to sorted recordings, a rosbag2 folder bei
   t.deepEqual(await expand('ros2/ros2_1.db3'), ['ros2/ros2_1.db3'], 'one file named by hand is that file');
 });
 
+test('characters that other globs know are those of names', async (t) => {
+  const root = await tempFolder(t);
+  await fill(root, ['run (1).mcap', 'run (1)/a.mcap', 'run 1.mcap', '!a.mcap', '@(a).mcap', 'x|y.mcap']);
+  const expand = async (pattern: string) => {
+    const found = await expandSources([pattern], { metrics, cwd: root });
+    return found.map(({ url }) => relative(root, fileURLToPath(url)));
+  };
+  t.deepEqual(await expand('run (1)*.mcap'), ['run (1).mcap']);
+  t.deepEqual(await expand('run (1)/*'), ['run (1)/a.mcap']);
+  t.deepEqual(await expand('run*(1)/*'), ['run (1)/a.mcap']);
+  t.deepEqual(await expand('!a*'), ['!a.mcap']);
+  t.deepEqual(await expand('@(a)*'), ['@(a).mcap']);
+  t.deepEqual(await expand('x|[y].mcap'), ['x|y.mcap']);
+});
+
 test('a pattern without recordings, or of a foreign scheme, is refused by name', async (t) => {
   const root = await tempFolder(t);
   await fill(root, tree);
@@ -88,6 +103,8 @@ test('a pattern without recordings, or of a foreign scheme, is refused by name',
   await refused('http://host/*.mcap', /scheme "http:"/);
   await refused('file:///data/../*.mcap', /"\.\."/);
   await refused('s3://buck*/a', /bucket name/);
+  await refused('[a.mcap', /pattern \[a\.mcap cannot be read: .*"\]"/);
+  await refused('day{1,2/*', /pattern day\{1,2\/\* cannot be read: .*"\}"/);
 });
 
 test('every place a pattern looks at can be refused first', async (t) => {
