@@ -105,6 +105,8 @@ export async function answered<T>(
 
 /** The failure as a `StorageError` when Redis is its cause, else `undefined`. */
 export function redisFailure(thrown: unknown, what: string): StorageError | undefined {
+  // Another store's failure, or Redis's that was told already.
+  if (thrown instanceof StorageError) return undefined;
   const error = toError(thrown);
   const timedOut = error.message === 'Command timed out' || error.name === 'TimeoutError';
   const gone =

@@ -24,7 +24,7 @@ export type SourceCheck = (
 ) => string | readonly string[] | Promise<string | readonly string[]>;
 
 /** Longest the patterns of one request may take to be expanded. */
-const EXPAND_TIMEOUT_MS = 60_000;
+export const EXPAND_TIMEOUT_MS = 60_000;
 
 /** The location as a URL, or the fault at `pointer` of the request. */
 export async function allowed<T>(

@@ -8,6 +8,7 @@ import { openQueueClient, type QueueClient } from './client.ts';
 import { answered, connectFailFast, type RedisReport, type RedisSettings, redisProbe } from './connection.ts';
 import {
   allowed,
+  EXPAND_TIMEOUT_MS,
   type LocationCheck,
   newestRun,
   type SourceCheck,
@@ -138,8 +139,12 @@ export class Producer {
     work: () => Promise<T>,
   ): Promise<Once<T>> {
     const { redis, store } = this.#client;
-    return await this.#change('enqueue', () =>
-      doOnce(redis, store.keys, request, work, (answer) => !('refused' in answer)),
+    // The patterns of a request have their own time, before anything is changed.
+    return await answered(
+      redis,
+      'enqueue',
+      () => doOnce(redis, store.keys, request, work, (answer) => !('refused' in answer)),
+      EXPAND_TIMEOUT_MS + CHANGE_TIMEOUT_MS,
     );
   }
 

@@ -83,6 +83,15 @@ test('an idle worker takes work again soon after Redis is back', async (t) => {
   t.true(performance.now() - back < 6000, `${performance.now() - back} ms`);
 });
 
+test('a store that is away is not taken for Redis, also by a request with an idempotency key', async (t) => {
+  const rig = await Rig.open(t, (await own(t)).url);
+  const work = () => rig.enqueue('d', ['store-away.mcap']);
+  const once = () => rig.producer.once({ scope: 'POST /', key: 'k', input: 1 }, work);
+  for (const enqueue of [work, once]) {
+    await t.throwsAsync(enqueue, { instanceOf: StorageError, message: /^cannot list store-away/ });
+  }
+});
+
 test('an idle worker ends at once while Redis is away, when it has just come back, and when it never was there', async (t) => {
   const redis = await own(t);
   const rig = await Rig.open(t, redis.url);

@@ -78,6 +78,10 @@ export class Rig {
           const detail = `cannot list ${location}: permission denied (EACCES)`;
           throw new StorageError(detail, { retryable: false, reason: 'other' });
         }
+        if (location.includes('store-away')) {
+          const detail = `cannot list ${location}: connect ECONNREFUSED 192.0.2.1:443`;
+          throw new StorageError(detail, { retryable: true, reason: 'network' });
+        }
         return location.includes(':') ? location : pathToFileURL(join(folder, location)).href;
       },
       checkOutput: (location) =>
