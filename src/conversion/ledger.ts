@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { INFO_PATH, manifestPath } from '../dataset/layout.ts';
 import { InputError, StorageError } from '../errors.ts';
+import { compareKeys } from '../storage/keys.ts';
 import type { Storage, UploadFile } from '../storage/types.ts';
 
 /**
@@ -80,8 +81,10 @@ export async function readLedger(
       `expected ${storage.url} to hold dataset ${datasetId}, found dataset ${owner.datasetId}`,
     );
   }
+  const paths: string[] = [];
+  for await (const { key } of storage.list(RUNS_PREFIX, { signal })) paths.push(key);
   const recordings = new Map<string, LedgerRecording>();
-  for await (const { key: path } of storage.list(RUNS_PREFIX, { signal })) {
+  for (const path of paths.toSorted(compareKeys)) {
     const name = /\/(r[0-9a-z]+)\.(plan|result)\.jsonl$/.exec(path);
     if (!name?.[1]) continue;
     for (const line of lines((await readText(storage, path, signal)) ?? '')) {
