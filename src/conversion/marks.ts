@@ -53,7 +53,7 @@ export function parseMarks(text: string, name: string, startTime: bigint): Mark[
 /** The name of a recording's marks file: `{name}` is its base name without the ending. */
 export function marksName(template: string, source: string): string {
   const base = source.replace(/\/+$/, '').split('/').at(-1) ?? source;
-  return template.replaceAll('{name}', () => base.replace(/(\.mcap\.zstd|\.[^.]+)$/, ''));
+  return template.replaceAll('{name}', () => base.replace(/(\.(mcap|bag|db3)\.zstd?|\.[^.]+)$/i, ''));
 }
 
 /** A marks file as it was read. */

@@ -229,6 +229,7 @@ test('marks cut where they say, with tasks of their own', (t) => {
     message: /^x\.json: 4 faults\n- line 1, column 15, \/0\/end: expected an end after the start\n/,
   });
   t.is(marksName('{name}.marks.json', 's3://bucket/raw/run 7.mcap.zstd'), 'run 7.marks.json');
+  t.is(marksName('{name}.json', '/data/run.7.bag.zst'), 'run.7.json');
   t.is(marksName('{name}.json', '/data/bag_folder/'), 'bag_folder.json');
 });
 
