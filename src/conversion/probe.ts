@@ -138,8 +138,9 @@ export async function firstMessage(
   return first;
 }
 
-function kept(message: Message): Message {
-  return { ...message, data: message.data.slice() };
+/** What outlives the next message. Its position may be a getter of a class, which a spread would leave out. */
+function kept({ channel, logTime, publishTime, data, position }: Message): Message {
+  return { channel, logTime, publishTime, data: data.slice(), position };
 }
 
 function emptyProbe(topic: string, schemaName: string): Probe {

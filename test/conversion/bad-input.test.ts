@@ -296,6 +296,25 @@ test('fps 0 and unknown keys are refused when the config is read, each naming it
   t.regex(error.message, /robot_typ.*robot_type/);
 });
 
+test('a first message that does not decode is refused with its place', async (t) => {
+  const change: DemonstrationOptions['change'] = (channels) =>
+    channels.map((channel) => {
+      if (channel.topic !== '/joint_states') return channel;
+      const [first, ...others] = channel.messages;
+      // an encapsulation that is not read
+      return {
+        ...channel,
+        messages: [{ log: first?.log ?? 0n, value: Uint8Array.of(0, 10, 0, 0) }, ...others],
+      };
+    });
+  await refused(
+    t,
+    await fileOf(t, await demonstration({ seconds: 1, change })),
+    config,
+    /a message of \/joint_states \(\S+\) at byte \d+ of the chunk at byte \d+ does not decode/,
+  );
+});
+
 const asRoot = process.getuid?.() === 0;
 
 test('a destination that is not writable fails without a retry', async (t) => {
