@@ -5,7 +5,7 @@ import { type CliContext, printError, printJson, printLines } from './context.ts
 import { readDatasetConfig } from './dataset-config.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { settings, sourceSettings } from './settings.ts';
-import { counted, humanSeconds } from './table.ts';
+import { counted, failureOf, humanSeconds } from './table.ts';
 
 type Options = { config: string; out: string; task?: string; dataset?: string; json?: boolean };
 
@@ -53,7 +53,7 @@ export async function convertHere(
 
 function report(recording: ConvertedRecording, options: Options, context: CliContext): void {
   if (recording.state === 'failed') {
-    printError(context, recording.error.message);
+    printError(context, failureOf(recording.source, recording.error.message));
     return;
   }
   const { manifest } = recording;

@@ -10,6 +10,7 @@ import { type CliContext, printJson, printLines } from './context.ts';
 import { locationChecks } from './producer.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { sourceSettings } from './settings.ts';
+import { failureOf } from './table.ts';
 
 /** Recordings planned at the same time: planning waits for storage more than it computes. */
 const CONCURRENCY = 4;
@@ -87,7 +88,7 @@ function describe(datasetId: string, out: string, previews: readonly Preview[]):
 }
 
 function lineOf(preview: Preview): string {
-  if (preview.outcome === 'refuse') return `refuse   ${preview.reason}`;
+  if (preview.outcome === 'refuse') return `refuse   ${failureOf(preview.source, preview.reason)}`;
   const size = `${preview.rows} rows${preview.episodes === 1 ? '' : ` in ${preview.episodes} episodes`}`;
   if (preview.outcome === 'skip') return `skip     ${preview.source}: converted before, ${size}`;
   const lost = preview.losses.map(({ what }) => `; lost: ${what}`).join('');

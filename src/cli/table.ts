@@ -51,5 +51,5 @@ export function counted(count: number, noun: string): string {
 
 /** Why a source failed; most reasons name it already. */
 export function failureOf(source: string, reason: string): string {
-  return reason.startsWith(source) ? reason : `${source}: ${reason}`;
+  return reason.includes(source) ? reason : `${source}: ${reason}`;
 }

@@ -12,6 +12,7 @@ import { parse } from 'yaml';
 import { Rig } from '../queue/rig.ts';
 import { PrivateRedis, randomPrefix, removePrefix, sharedRedis } from '../helpers/redis.ts';
 import { demonstration } from '../helpers/demonstration.ts';
+import { mcapOf } from '../helpers/recordings.ts';
 import { roboflow } from './roboflow.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'roboflow-cli-'));
@@ -197,6 +198,20 @@ test('without Redis the commands that need it say so within seconds', async (t) 
     stderr,
     /expected Redis to list datasets; (it cannot be reached|it did not answer in time) \(redis:\/\/127\.0\.0\.1:\d+, from REDIS_URL\)\n$/,
   );
+});
+
+test('each recording that fails is named, also when its reason does not name it', async (t) => {
+  const messages = [{ log: 1n, value: new Uint8Array(8) }];
+  const names = ['cbor-1.mcap', 'cbor-2.mcap'];
+  const bytes = await mcapOf({ channels: [{ topic: '/joint_states', encoding: 'cbor', messages }] });
+  for (const name of names) await writeFile(at(name), bytes);
+  const line = (name: string) =>
+    `${pathToFileURL(at(name)).href}: topic /joint_states: expected messages in cdr`;
+  const made = await run(['convert', ...names, '-t', 'x', '-c', 'map.yaml', '-o', 'out-here']);
+  t.is(made.code, 1);
+  for (const name of names) t.true(made.stderr.includes(`error: ${line(name)}`), made.stderr);
+  const tried = await run(['enqueue', ...names, '--dry-run', '-t', 'x', ...where('named')]);
+  for (const name of names) t.true(tried.stdout.includes(`refuse   ${line(name)}`), tried.stdout);
 });
 
 test('a dry run plans every recording, writes nothing, needs no Redis, and fails when a recording would', async (t) => {
