@@ -123,10 +123,7 @@ function numericFields(
 
 function sizeOf(value: unknown): number | undefined {
   try {
-    return leavesOf({ steps: [], label: describe(value) }, value).reduce(
-      (sum, leaf) => sum + (leaf.length ?? 1),
-      0,
-    );
+    return leavesOf({ steps: [], label: describe(value) }, value).size;
   } catch (thrown) {
     if (thrown instanceof InputError) return undefined;
     throw thrown;

@@ -7,13 +7,24 @@ const maxValues = 10_000;
 /** A number, or an array of numbers with a fixed length, at one place of a message. */
 export type Leaf = Place & { readonly length: number | undefined };
 
+/** An array of messages or of arrays that was taken whole: it must keep its length. */
+export type Whole = Place & { readonly length: number };
+
+/** What lies below a place: `size` numbers in `leaves`, and the arrays they were found in. */
+export type Leaves = {
+  readonly leaves: readonly Leaf[];
+  readonly wholes: readonly Whole[];
+  readonly size: number;
+};
+
 /**
  * The numbers below a place in documented order: fields in the order of the message definition (x, y, z, w;
  * position before orientation), array elements by index. Texts, headers and times are refused with a sentence.
  */
-export function leavesOf(place: Place, message: unknown): Leaf[] {
+export function leavesOf(place: Place, message: unknown): Leaves {
   const leaves: Leaf[] = [];
-  collect(place, valueAt(message, place.steps), leaves);
+  const wholes: Whole[] = [];
+  collect(place, valueAt(message, place.steps), leaves, wholes);
   const total = leaves.reduce((sum, leaf) => sum + (leaf.length ?? 1), 0);
   if (total === 0) {
     throw new InputError(`field '${place.label}' is empty in the first message: its size cannot be known`);
@@ -23,10 +34,10 @@ export function leavesOf(place: Place, message: unknown): Leaf[] {
       `field '${place.label}' holds ${total} values, a vector may have ${maxValues}: pick some with [i:j]`,
     );
   }
-  return leaves;
+  return { leaves, wholes, size: total };
 }
 
-function collect(place: Place, value: unknown, leaves: Leaf[]): void {
+function collect(place: Place, value: unknown, leaves: Leaf[], wholes: Whole[]): void {
   const { label, steps } = place;
   if (isNumeric(value)) {
     leaves.push({ steps, label, length: undefined });
@@ -35,8 +46,9 @@ function collect(place: Place, value: unknown, leaves: Leaf[]): void {
       leaves.push({ steps, label, length: value.length });
       return;
     }
+    wholes.push({ steps, label, length: value.length });
     for (let i = 0; i < value.length; i++) {
-      collect({ steps: [...steps, i], label: `${label}[${i}]` }, value[i], leaves);
+      collect({ steps: [...steps, i], label: `${label}[${i}]` }, value[i], leaves, wholes);
     }
   } else if (isTime(value)) {
     throw new InputError(
@@ -50,7 +62,7 @@ function collect(place: Place, value: unknown, leaves: Leaf[]): void {
           `field '${label}' includes '${name}', which holds no values: name the fields beside it`,
         );
       }
-      collect({ steps: [...steps, key], label: name }, value[key], leaves);
+      collect({ steps: [...steps, key], label: name }, value[key], leaves, wholes);
     }
   } else {
     throw new InputError(`field '${label}' is ${describe(value)}: a vector holds numbers and booleans only`);

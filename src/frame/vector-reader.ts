@@ -9,7 +9,7 @@ import {
   type ArrayValue,
   type Place,
 } from './field-path.ts';
-import { isNumeric, labelsOf, leavesOf, type Leaf } from './flatten.ts';
+import { isNumeric, labelsOf, leavesOf, type Leaves } from './flatten.ts';
 import { hint } from './faults.ts';
 import { JointOrder, missingJoints, namesOf } from './joint-names.ts';
 import { placeReader } from './named-elements.ts';
@@ -44,8 +44,8 @@ export function vectorReader(setting: SourceSetting, first: unknown, shared = fa
   if (only && single && (typeof value === 'boolean' || typeof value === 'bigint')) {
     return scalarReader(setting, only, first, where);
   }
-  const leaves = places.flatMap((place) => leavesOf(place, first));
-  return leafReader(setting, leaves, first, where);
+  const found = places.map((place) => leavesOf(place, first));
+  return leafReader(setting, found, first, where);
 }
 
 /** The configured paths; without any, the one field of the message beside its header. */
@@ -97,17 +97,21 @@ function scalarReader(setting: SourceSetting, place: Place, first: unknown, wher
 
 function leafReader(
   setting: SourceSetting,
-  leaves: readonly Leaf[],
+  found: readonly Leaves[],
   first: unknown,
   where: string,
 ): VectorReader {
-  const readers = leaves.map((leaf) => ({ ...leaf, valueIn: placeReader(leaf, first, where) }));
-  const size = leaves.reduce((sum, leaf) => sum + (leaf.length ?? 1), 0);
+  const leaves = found.flatMap((each) => each.leaves);
+  const reading = <T extends Place>(place: T) => ({ ...place, valueIn: placeReader(place, first, where) });
+  const readers = leaves.map(reading);
+  const wholes = found.flatMap((each) => each.wholes).map(reading);
+  const size = found.reduce((sum, each) => sum + each.size, 0);
   const { scale, offset } = linearOf(setting);
   return {
     dtype: 'float32',
     ...labelled(setting, labelsOf(leaves)),
     read(decoded) {
+      for (const { valueIn, label, length } of wholes) arrayAt(valueIn(decoded), length, where, label);
       const out = new Float64Array(size);
       let at = 0;
       for (const { valueIn, label, length } of readers) {

@@ -224,6 +224,28 @@ test('what a message names keeps its place by name, although the config counts',
   });
 });
 
+test('an array of messages or of arrays that is taken whole must keep its length', (t) => {
+  const read = (field: string, first: object, then: object) =>
+    vectorReader({ topic: '/m', field }, first).read(then);
+  const points = (count: number) => ({
+    points: Array.from({ length: count }, (_, i) => ({ x: i, y: [i, 9] })),
+  });
+  t.deepEqual(read('points', points(2), points(2)), Float64Array.of(0, 0, 9, 1, 1, 9));
+  t.throws(() => read('points', points(2), points(3)), {
+    instanceOf: InputError,
+    message: "topic /m: expected 2 values in field 'points', found an array of 3",
+  });
+  const rows = { of: { rows: [[1], [2]] } };
+  t.throws(() => read('of', rows, { of: { rows: [[1], [2], [3]] } }), {
+    message: "topic /m: expected 2 values in field 'of.rows', found an array of 3",
+  });
+  t.deepEqual(
+    read('points[0:2].x', points(2), points(3)),
+    Float64Array.of(0, 1),
+    'elements that are counted',
+  );
+});
+
 test('single booleans, texts and 64-bit integers keep their type', (t) => {
   const mapping = resolve({
     b: { topic: '/flag', field: 'data' },
