@@ -54,6 +54,7 @@ function pathsOf({ field }: SourceSetting, first: unknown): readonly string[] {
   const fields = isRecord(first) ? Object.keys(first).filter((key) => key !== 'header') : [];
   const [only] = fields;
   if (only !== undefined && fields.length === 1) return [only];
+  if (fields.length === 0) throw new InputError('expected values in the message, it has no fields');
   throw new InputError(`expected 'field', the message has several: ${fields.join(', ')}`);
 }
 

@@ -28,6 +28,7 @@ const probes = new Map<string, Probe>(
       ['/flag', 'std_msgs/Bool', { data: true }],
       ['/note', 'std_msgs/String', { data: 'up' }],
       ['/silent', 'std_msgs/Float64', undefined],
+      ['/trigger', 'std_msgs/Empty', {}],
       [
         '/trajectory',
         'trajectory_msgs/JointTrajectory',
@@ -342,6 +343,7 @@ test('every fault between config and recording is listed at once, with what was 
           },
           labels: { topic: '/array', field: 'data', labels: ['x'] },
           several: { topic: '/joint_states' },
+          nothing: { topic: '/trigger' },
           camera: { topic: '/grip', type: 'video' },
           vector: { topic: '/cam', field: 'data' },
           odd: { topic: '/mono', type: 'video' },
@@ -373,6 +375,7 @@ test('every fault between config and recording is listed at once, with what was 
     'head: topic /note is a text and cannot be part of a vector',
     "labels: topic /array (custom/Array): 'labels' has 1 entries for 4 values (data[0], data[1], data[2], data[3])",
     "several: topic /joint_states (sensor_msgs/JointState): expected 'field', the message has several: name, position, velocity, effort",
+    'nothing: topic /trigger (std_msgs/Empty): expected values in the message, it has no fields',
     "camera: topic /grip (std_msgs/Float64): expected pictures for type 'video', the messages are none",
     "vector: topic /cam (sensor_msgs/CompressedImage) is a camera: set 'type' to video, image or depth",
     'odd: topic /mono (sensor_msgs/Image): video in yuv420p needs an even width and height, found 641×480: crop or resize it',
