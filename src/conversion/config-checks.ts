@@ -66,7 +66,8 @@ function keyFaults(key: string): string[] {
   const faults: string[] = [];
   if (reserved.has(key))
     faults.push(`'${key}' is a column that every dataset has by itself: choose another key`);
-  if (key === '' || key === '__proto__') faults.push(`'${key}' cannot be a feature key`);
+  // a key that every object has by itself would be found in what has no such column
+  if (key === '' || key in Object.prototype) faults.push(`'${key}' cannot be a feature key`);
   if (key.includes('/'))
     faults.push(`expected a key without '/', found '${key}': LeRobot joins names with it`);
   if (key.includes('\\')) faults.push(`expected a key without '\\', found '${key}': it names a folder`);

@@ -297,4 +297,9 @@ test('a column by the name of what objects inherit from is refused, not left out
     { pointer: '/features/__proto__', detail: "'__proto__' cannot be the name of a column" },
   ]);
   t.throws(() => parseDatasetConfig(text), { message: /line 1, column 48, \/features\/__proto__/ });
+  for (const key of ['constructor', 'toString']) {
+    t.deepEqual(configFaults({ fps: 30, features: { [key]: { topic: '/a' } } }), [
+      { pointer: `/features/${key}`, detail: `'${key}' cannot be a feature key` },
+    ]);
+  }
 });
