@@ -7,8 +7,8 @@ import { parseFieldPath } from '../frame/field-path.ts';
 /** A text that is not empty. */
 export const text = z.string().min(1);
 
-/** A length of time, s. */
-export const seconds = z.number().min(0);
+/** A length of time, s. The limit, some thirty thousand years, keeps it a number of nanoseconds. */
+export const seconds = z.number().min(0).max(1e12);
 
 /** Which of a message's times places it on the timeline. */
 export const clock = z

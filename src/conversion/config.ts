@@ -48,7 +48,7 @@ const fileName = text
 const split = z
   .union([
     z.literal('none'),
-    z.strictObject({ gap: z.number().positive().describe('Seconds without a sample of any feature.') }),
+    z.strictObject({ gap: seconds.positive().describe('Seconds without a sample of any feature.') }),
     topicField.describe(
       "A new value begins an episode; false, negative numbers and '' are between episodes.",
     ),

@@ -303,3 +303,21 @@ test('a column by the name of what objects inherit from is refused, not left out
     ]);
   }
 });
+
+test('times that are no number of nanoseconds are refused with their place', (t) => {
+  const wrong = {
+    fps: 30,
+    features: { a: { topic: '/a' } },
+    align: { max_age: 1e300 },
+    reorder: 1e300,
+    episodes: { split: { gap: 1e300 } },
+  };
+  t.deepEqual(
+    configFaults(wrong)
+      .map(({ pointer, detail }) => `${pointer}: ${detail}`)
+      .toSorted(),
+    ['/align/max_age', '/episodes/split/gap', '/reorder'].map(
+      (pointer) => `${pointer}: expected at most 1000000000000, found the number 1e+300`,
+    ),
+  );
+});
