@@ -5,6 +5,7 @@ import { addToRange, spanOf } from './channel-ranges.ts';
 import { learnFrom, learnRecord, recordsOf } from './mcap-chunk.ts';
 import type { Catalogue, McapBlock } from './mcap-chunk.ts';
 import {
+  MCAP_MAGIC,
   MESSAGE_HEAD,
   OPCODE,
   RECORD_HEAD,
@@ -91,7 +92,10 @@ class Walk {
         await this.#cut(at, to, opcode);
         break;
       }
-      if (opcode === OPCODE.dataEnd || opcode === OPCODE.footer) break;
+      if (opcode === OPCODE.dataEnd || opcode === OPCODE.footer) {
+        await this.#tellWhatFollows(at, to);
+        break;
+      }
       if (opcode !== OPCODE.messageIndex) await this.#finishChunk();
       try {
         await this.#record(opcode, at, length);
@@ -194,6 +198,18 @@ class Walk {
     }
     const salvaged = this.#contents.blocks.length > before;
     this.#lose(salvaged ? `${what}; its whole messages are kept` : what, to - at);
+  }
+
+  /** What lies behind the footer is not read: two files joined byte by byte are not one recording. */
+  async #tellWhatFollows(from: number, to: number): Promise<void> {
+    for (let at = from; to - at >= RECORD_HEAD;) {
+      const { opcode, length } = recordHeadAt(await this.#bytes(at, RECORD_HEAD), 0);
+      at += RECORD_HEAD + length;
+      if (opcode !== OPCODE.footer) continue;
+      const end = at + MCAP_MAGIC.byteLength;
+      if (end < to) this.#lose(`the recording ends at byte ${end}, what follows was not read`, to - end);
+      return;
+    }
   }
 
   #lose(what: string, bytes: number, cause?: InputError): void {

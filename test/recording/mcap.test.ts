@@ -251,6 +251,18 @@ test('a damaged message index leaves the ranges of topics to the messages', asyn
   await strict.close();
 });
 
+test('of files joined byte by byte the first is read, and told what was not', async (t) => {
+  const bytes = await demonstration({ seconds: 1 });
+  const joined = Buffer.concat([bytes, await demonstration({ seconds: 2 })]);
+  const recording = await openRecording(memoryFiles(joined));
+  t.is((await all(recording)).length, 231);
+  t.deepEqual(recording.losses.at(-1), {
+    what: `the recording ends at byte ${bytes.byteLength}, what follows was not read`,
+    bytes: joined.byteLength - bytes.byteLength - 37,
+  });
+  await recording.close();
+});
+
 test('metadata records are read, with and without their index', async (t) => {
   const metadata = [{ name: 'episode', entries: { task: 'Fold the towel.' } }];
   for (const useMetadataIndex of [true, false]) {
