@@ -12,3 +12,13 @@ export function jsonText(value: unknown): Uint8Array {
   );
   return new TextEncoder().encode(`${text}\n`);
 }
+
+/**
+ * A list of numbers, or of lists of them, as Python writes floats: whole ones with a decimal. Readers that take types
+ * from the text find the same one in every line.
+ */
+export function floatsText(values: unknown): string {
+  if (Array.isArray(values)) return `[${values.map(floatsText).join(',')}]`;
+  const text = JSON.stringify(values);
+  return /[.e]/.test(text) ? text : `${text}.0`;
+}

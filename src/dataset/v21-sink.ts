@@ -6,7 +6,7 @@ import type { Emit } from './data-packer.ts';
 import type { DatasetSink, NumberedEpisode } from './dataset-sink.ts';
 import type { DatasetSummary } from './dataset-summary.ts';
 import { featureInfos } from './info.ts';
-import { jsonText } from './json-text.ts';
+import { floatsText, jsonText } from './json-text.ts';
 import {
   CHUNKS_SIZE,
   INFO_PATH,
@@ -80,20 +80,23 @@ export class V21Sink implements DatasetSink {
       await copyToLocal(this.#files, video.path, copy, this.#signal);
       await this.#emit({ path: v21VideoPath(key, episode), type: 'video', body: { path: copy } });
     }
-    await this.#line(V21_EPISODES_PATH, { episode_index: episode, tasks: part.tasks, length: part.frames });
-    const own = statFeatures(this.#summary.features).flatMap((feature) => {
+    const line = { episode_index: episode, tasks: part.tasks, length: part.frames };
+    await this.#line(V21_EPISODES_PATH, JSON.stringify(line));
+    const own = statFeatures(this.#summary.features).map((feature) => {
       const each = stats[feature.key];
       if (!each) throw new Error(`episode ${episode} has no statistics of ${feature.key}`);
-      return [
-        [feature.key, Object.fromEntries(V21_STATS.map((name) => [name, statValue(feature, each, name)]))],
-      ];
+      const values = V21_STATS.map((name) => {
+        const value = statValue(feature, each, name);
+        return `"${name}":${name === 'count' ? JSON.stringify(value) : floatsText(value)}`;
+      });
+      return `${JSON.stringify(feature.key)}:{${values.join(',')}}`;
     });
-    await this.#line(V21_STATS_PATH, { episode_index: episode, stats: Object.fromEntries(own) as object });
+    await this.#line(V21_STATS_PATH, `{"episode_index":${episode},"stats":{${own.join(',')}}}`);
   }
 
   async finishTables(): Promise<void> {
     for (const [index, task] of this.#summary.tasks.entries()) {
-      await this.#line(V21_TASKS_PATH, { task_index: index, task });
+      await this.#line(V21_TASKS_PATH, JSON.stringify({ task_index: index, task }));
     }
     for (const path of [V21_TASKS_PATH, V21_EPISODES_PATH, V21_STATS_PATH]) {
       const local = this.#local(path);
@@ -139,10 +142,10 @@ export class V21Sink implements DatasetSink {
     return join(this.#scratch, path.replaceAll('/', '-'));
   }
 
-  async #line(path: string, value: object): Promise<void> {
+  async #line(path: string, text: string): Promise<void> {
     let handle = this.#lines.get(path);
     if (!handle) this.#lines.set(path, (handle = await open(this.#local(path), 'w')));
-    await handle.appendFile(`${JSON.stringify(value)}\n`);
+    await handle.appendFile(`${text}\n`);
   }
 }
 

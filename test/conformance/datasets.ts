@@ -28,6 +28,8 @@ const VECTORS: readonly Feature[] = [
   { key: 'observation.state', dtype: 'float32', shape: [3], names: JOINTS },
   { key: 'action', dtype: 'float32', shape: [3], names: JOINTS },
 ];
+/** Its mean is whole in some episodes and not in others. */
+const STEP: Feature = { key: 'step', dtype: 'int64', shape: [1], names: null };
 
 const PLANS: readonly RecordingPlan[] = [
   { lengths: [60], tasks: ['pick'] },
@@ -66,7 +68,7 @@ const VARIANTS: readonly Variant[] = [
     plans: [{ lengths: [25, 15], tasks: ['pick'] }],
     streaming: true,
   },
-  { name: 'v21', features: [...VECTORS, CAMERA], format: 'v2.1' },
+  { name: 'v21', features: [...VECTORS, CAMERA, STEP], format: 'v2.1' },
 ];
 
 const wave = (k: number, shift: number) =>
@@ -77,6 +79,7 @@ async function frame(features: readonly Feature[], recording: number, k: number)
     ['observation.state', wave(k + recording * 13, 0)],
     ['action', wave(k + recording * 13, 1)],
   ]);
+  if (features.includes(STEP)) values.set(STEP.key, Float64Array.of(recording === 0 ? 7 : k));
   if (features.some((each) => each.key === CAMERA.key)) {
     values.set(CAMERA.key, await numberedJpeg(recording * 1000 + k, WIDTH, HEIGHT));
   }

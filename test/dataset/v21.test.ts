@@ -59,6 +59,15 @@ test('a v2.1 dataset has a table and a video for every episode, and holds in eve
   });
 });
 
+test('statistics are floats in every line, also whole numbers: converters take types from the text', async (t) => {
+  const { root } = await buildDataset(await tempFolder(t), PLANS, options);
+  const text = await readFile(join(root, 'meta/episodes_stats.jsonl'), 'utf8');
+  t.regex(text, /"min":\[0\.0\]/);
+  t.deepEqual(text.replaceAll(/"count":\[\d+\]/g, '').match(/[[,]-?\d+[\],]/g), null);
+  const [first] = await lines(root, 'episodes_stats.jsonl');
+  t.like(first, { episode_index: 0, stats: { frame_index: { min: [0], max: [4], mean: [2], count: [5] } } });
+});
+
 test('episodes are renumbered when a recording is left out, and nothing of them stays behind', async (t) => {
   const { root, manifests } = await buildDataset(await tempFolder(t), PLANS, options);
   await finalizeInto(root, manifests.slice(1));
