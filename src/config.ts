@@ -74,6 +74,10 @@ export const environment = z.object({
   REDIS_URL: z
     .string()
     .regex(/^(redis|rediss|unix):/, 'expected redis://host:port, rediss://… or unix:…')
+    .refine(
+      (url) => passwordsOf(url) !== undefined,
+      'expected a URL; of a user or password write % as %25, / as %2F, ? as %3F, # as %23, @ as %40 and : as %3A',
+    )
     .default('redis://127.0.0.1:6379'),
   QUEUE_PREFIX: z
     .string()
@@ -179,10 +183,22 @@ export function workerSlot(env: Readonly<Record<string, string | undefined>> = p
 /** Values that must never reach a log. */
 export function secretsOf(config: Config): string[] {
   const { API_TOKEN, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = config;
-  const found = [API_TOKEN, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, passwordOf(config.REDIS_URL)];
+  const found = [
+    API_TOKEN,
+    AWS_SECRET_ACCESS_KEY,
+    AWS_SESSION_TOKEN,
+    ...(passwordsOf(config.REDIS_URL) ?? []),
+  ];
   return found.filter((secret): secret is string => secret !== undefined && secret.length >= 4);
 }
 
-function passwordOf(url: string): string | undefined {
-  return URL.canParse(url) ? decodeURIComponent(new URL(url).password) : undefined;
+/** Passwords of a URL of Redis, in each place where one may stand; undefined where it is no URL. */
+function passwordsOf(text: string): string[] | undefined {
+  try {
+    const { username, password, searchParams } = new URL(text);
+    decodeURIComponent(username);
+    return [decodeURIComponent(password), ...searchParams.getAll('password')];
+  } catch {
+    return undefined;
+  }
 }

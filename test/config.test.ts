@@ -81,6 +81,22 @@ test('a temporary key comes with its session token, and neither secret may be lo
   t.deepEqual(secretsOf(loadConfig({ ...key, AWS_SESSION_TOKEN: 'token' })), ['secret', 'token']);
 });
 
+test('a password of Redis may not be logged wherever its URL has it, and one that is not encoded is refused', (t) => {
+  const secrets = (url: string) => secretsOf(loadConfig({ REDIS_URL: url }));
+  t.deepEqual(secrets('redis://:p%25ss@redis:6379'), ['p%ss']);
+  t.deepEqual(secrets('rediss://robot:p%23ss@redis:6379/0'), ['p#ss']);
+  t.deepEqual(secrets('redis://redis:6379?password=p%26ss'), ['p&ss']);
+  t.deepEqual(secrets('unix:/run/redis.sock?password=pass'), ['pass']);
+  t.deepEqual(secrets('redis://robot@redis:6379'), []);
+  for (const url of ['redis://:p%ss@redis:6379', 'redis://:p#ss@redis:6379', 'redis://:p/ss@redis']) {
+    t.throws(
+      () => loadConfig({ REDIS_URL: url }),
+      { name: 'InputError', message: /REDIS_URL: .*% as %25/ },
+      url,
+    );
+  }
+});
+
 test("folders for temporary files are the user's own, so that two users of one machine do not meet", (t) => {
   const { SCRATCH_DIR, CACHE_DIR } = loadConfig({});
   const user = process.getuid ? String(process.getuid()) : '';
