@@ -44,7 +44,7 @@ export const ATTEMPT_OUTCOMES = [
   'lost',
 ] as const;
 /** Why a job went back to the queue without having failed. */
-export const REQUEUE_REASONS = ['shutdown', 'crash'] as const;
+export const REQUEUE_REASONS = ['shutdown', 'crash', 'redis'] as const;
 /** Why a worker process was replaced. */
 export const RESTART_REASONS = ['exit', 'signal', 'oom', 'hung', 'graceful'] as const;
 /** States of a job in the queue, as BullMQ names them. */

@@ -166,7 +166,7 @@ export const operatorCatalogue = {
   redisUp: {
     name: 'roboflow_redis_up',
     type: 'gauge',
-    help: '1 when Redis answered the last poll.',
+    help: '1 when Redis answered the last poll and took a write.',
     labels: [],
     aggregator: 'min',
   },

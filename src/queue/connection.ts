@@ -24,6 +24,9 @@ const ANSWER_TIMEOUT_MS = 2500;
 /** Reconnects within 2 s of Redis coming back, for ever. */
 const retryStrategy = (attempt: number) => Math.min(attempt * 200, 2000);
 
+/** A primary that became a replica keeps its clients; behind the same address there may be a new primary. */
+const reconnectOnError = (error: Error) => error.message.startsWith('READONLY');
+
 /** For workers: commands wait until Redis is back. Duplicates of it serve as blocking connections. */
 export function connectPatient(settings: RedisSettings, name: string, log: Log): Redis {
   const redis = new Redis(settings.url, {
@@ -31,6 +34,7 @@ export function connectPatient(settings: RedisSettings, name: string, log: Log):
     maxRetriesPerRequest: null,
     enableReadyCheck: true,
     retryStrategy,
+    reconnectOnError,
   });
   return watched(endable(redis), log);
 }
@@ -46,6 +50,7 @@ export function connectFailFast(settings: RedisSettings, name: string, log: Log)
       commandTimeout: settings.commandTimeoutMs ?? COMMAND_TIMEOUT_MS,
       connectTimeout: COMMAND_TIMEOUT_MS,
       retryStrategy,
+      reconnectOnError,
     }),
     log,
   );
@@ -113,13 +118,21 @@ export function redisFailure(thrown: unknown, what: string): StorageError | unde
     /Connection is closed|enableOfflineQueue|ECONN|EPIPE|ENOTFOUND|EAI_AGAIN|MaxRetriesPerRequest|Connection ended/.test(
       `${error.name} ${error.message}`,
     );
-  const refused =
-    error.name === 'ReplyError' &&
-    /^(OOM|READONLY|LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|NOAUTH)/.test(error.message);
+  const refused = isRefusal(error);
   if (!timedOut && !gone && !refused) return undefined;
   return new StorageError(
     `expected Redis to ${what}; ${timedOut ? `it did not answer in time` : refused ? error.message.slice(0, 200) : 'it cannot be reached'}`,
     { retryable: true, reason: timedOut ? 'timeout' : refused ? 'server_error' : 'network', cause: error },
+  );
+}
+
+/** Whether Redis is there and refuses, for now, what it is asked: it is full, a replica, loading, without rights. */
+export function isRefusal(error: Error): boolean {
+  return (
+    error.name === 'ReplyError' &&
+    /^(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|NOAUTH|WRONGPASS|NOPERM)/.test(
+      error.message,
+    )
   );
 }
 
@@ -159,12 +172,16 @@ export type RedisReport = {
   readonly faults: readonly string[];
 };
 
-/** Asks Redis for its health; rejects with `StorageError` when it does not answer. */
-export async function redisProbe(redis: Redis): Promise<RedisReport> {
-  return await answered(redis, 'answer a ping', async () => {
+/**
+ * Asks Redis for its health; rejects with `StorageError` when it does not answer, or does not take a write (to `key`): it is
+ * full, or became a replica.
+ */
+export async function redisProbe(redis: Redis, key: string): Promise<RedisReport> {
+  return await answered(redis, 'answer a ping and take a write', async () => {
     const started = performance.now();
     await redis.ping();
     const latencyMs = Math.round((performance.now() - started) * 100) / 100;
+    await redis.set(key, '', 'EX', 60);
     const info = fieldsOf(await redis.info());
     const version = info.get('valkey_version') ?? info.get('redis_version') ?? '0.0.0';
     const policy = info.get('maxmemory_policy') ?? 'unknown';

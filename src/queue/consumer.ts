@@ -1,10 +1,10 @@
-import { type Job, type Telemetry, UnrecoverableError, WaitingError, Worker } from 'bullmq';
+import { DelayedError, type Job, type Telemetry, UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import { z } from 'zod';
 import type { ConversionContext, Log } from '../conversion/types.ts';
 import { asCanceled, CanceledError, toError } from '../errors.ts';
 import { UploadCoordinator } from '../storage/coordinator.ts';
 import { type QueueClient, openQueueClient } from './client.ts';
-import { connectPatient, redisFailure, type RedisSettings } from './connection.ts';
+import { connectPatient, isRefusal, redisFailure, type RedisSettings } from './connection.ts';
 import { type EpisodeSetting, runEpisode } from './episode.ts';
 import { isFinal, kindOf, queueReason, reasonOf } from './failures.ts';
 import {
@@ -59,6 +59,8 @@ const MAX_STALLS = { episode: 3, dataset: 10, watch: 10 } as const;
 const MAX_STARTS = 100;
 /** First wait before a further try. */
 const DEFAULT_RETRY_DELAY_MS = 5000;
+/** Longest wait of a job that Redis refused something. */
+const MAX_REFUSAL_DELAY_MS = 5 * 60_000;
 
 /**
  * Takes jobs of all queues, one of each at a time: an episode, and beside it the planning or publishing of a dataset and
@@ -285,6 +287,16 @@ export class Consumer {
       return new UnrecoverableError('cancelled');
     }
     const reason = reasonOf(error);
+    if (isRefusal(error)) {
+      log.warn({ reason }, 'Redis refused what the job asked of it; the job waits');
+      const { retryDelayMs = DEFAULT_RETRY_DELAY_MS } = this.#options;
+      const delayMs = Math.min(job.attemptsStarted * retryDelayMs, MAX_REFUSAL_DELAY_MS);
+      await job.moveToDelayed(Date.now() + delayMs, token);
+      metrics.requeued.inc({ reason: 'redis' });
+      if (kind === 'episode') metrics.attempts.inc({ outcome: 'requeued' });
+      this.#running.end({ queue, jobId: job.id ?? '' });
+      return new DelayedError();
+    }
     const last = isFinal(error) || job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
     log.warn({ reason, error: kindOf(error), final: last, err: error }, 'job failed');
     if (!last) return new Error(reason, { cause: thrown });

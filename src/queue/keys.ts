@@ -46,6 +46,8 @@ export function keysOf(prefix: string) {
     events: (id: string) => `${own}:events:${id}`,
     /** Answer to a request with an idempotency key. */
     idempotency: (digest: string) => `${own}:once:${digest}`,
+    /** Text: written to see whether Redis takes writes. */
+    probe: `${own}:probe`,
     /** Lock of a job, kept by BullMQ. */
     lock: (queue: QueueName, jobId: string) => `${prefix}:${queue}:${jobId}:lock`,
     /** A job itself, kept by BullMQ. */

@@ -246,7 +246,7 @@ export class Producer {
 
   /** Health of Redis as the queue sees it. */
   async redis(): Promise<RedisReport> {
-    return await redisProbe(this.#client.redis);
+    return await redisProbe(this.#client.redis, this.#client.store.keys.probe);
   }
 
   async close(): Promise<void> {

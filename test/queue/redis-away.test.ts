@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { createServer, connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import test, { type ExecutionContext } from 'ava';
@@ -62,6 +64,20 @@ if (FULL) {
   });
 }
 
+/** Enqueues as a client does that tries again what was answered with 503. */
+async function enqueueSoon(rig: Rig, datasetId: string, names: readonly string[]): Promise<void> {
+  const start = performance.now();
+  for (;;) {
+    try {
+      await rig.enqueue(datasetId, names);
+      return;
+    } catch (thrown) {
+      if (!(thrown instanceof StorageError) || performance.now() - start > 5000) throw thrown;
+      await sleep(20);
+    }
+  }
+}
+
 test('an idle worker takes work again soon after Redis is back', async (t) => {
   const redis = await own(t);
   const rig = await Rig.open(t, redis.url);
@@ -71,14 +87,7 @@ test('an idle worker takes work again soon after Redis is back', async (t) => {
   await sleep(FULL ? 45_000 : 7000);
   await redis.resume();
   const back = performance.now();
-  for (let enqueued = false; !enqueued;) {
-    try {
-      await rig.enqueue('idle', ['good-1.mcap']);
-      enqueued = true;
-    } catch (thrown) {
-      if (!(thrown instanceof StorageError) || performance.now() - back > 5000) throw thrown;
-    }
-  }
+  await enqueueSoon(rig, 'idle', ['good-1.mcap']);
   t.is((await rig.ended('idle')).state, 'completed');
   t.true(performance.now() - back < 6000, `${performance.now() - back} ms`);
 });
@@ -122,14 +131,107 @@ test('a Redis that evicts is not fit, and the report names the command that mend
   const redis = await own(t, ['--maxmemory-policy', 'allkeys-lru']);
   const client = connectFailFast({ url: redis.url }, 'test', silent);
   t.teardown(() => client.disconnect());
-  const report = await redisProbe(client);
+  const report = await redisProbe(client, 'probe');
   t.like(report, { policy: 'allkeys-lru', aof: true });
   t.regex(report.faults[0] ?? '', /expected the maxmemory-policy noeviction, found allkeys-lru.*CONFIG SET/);
   const admin = new Redis(redis.url);
   await admin.config('SET', 'maxmemory-policy', 'noeviction');
   admin.disconnect();
-  t.like(await redisProbe(client), { policy: 'noeviction', faults: [] });
+  t.like(await redisProbe(client, 'probe'), { policy: 'noeviction', faults: [] });
   await redis.kill();
-  const away = await t.throwsAsync(redisProbe(client), { instanceOf: StorageError });
+  const away = await t.throwsAsync(redisProbe(client, 'probe'), { instanceOf: StorageError });
   t.true(away.retryable);
+});
+
+test('a Redis that is full, or a replica, takes no jobs, and the report says which', async (t) => {
+  const redis = await own(t);
+  const client = connectFailFast({ url: redis.url }, 'test', silent);
+  t.teardown(() => client.disconnect());
+  const admin = new Redis(redis.url);
+  t.teardown(() => admin.disconnect());
+  await admin.config('SET', 'maxmemory', '1');
+  const full = await t.throwsAsync(redisProbe(client, 'probe'), { instanceOf: StorageError, message: /OOM/ });
+  t.true(full.retryable);
+  await admin.config('SET', 'maxmemory', '0');
+  t.deepEqual((await redisProbe(client, 'probe')).faults, []);
+  await admin.replicaof('127.0.0.1', '1');
+  await t.throwsAsync(redisProbe(client, 'probe'), { instanceOf: StorageError, message: /READONLY/ });
+});
+
+test('what Redis refuses while it is full uses up no try of a job', async (t) => {
+  const redis = await own(t);
+  const rig = await Rig.open(t, redis.url);
+  const admin = new Redis(redis.url);
+  t.teardown(() => admin.disconnect());
+  const { registry } = rig.consumer({ defaultAttempts: 1, lockDurationMs: 60_000 });
+  await rig.enqueue('full', ['slow-500.mcap', 'good-1.mcap']);
+  await rig.until('full', ({ episodes }) => episodes.active === 1);
+  await admin.config('SET', 'maxmemory', '1');
+  const refused = async () => (await total('roboflow_jobs_requeued_total', registry)) > 0;
+  while (!(await refused())) await sleep(20);
+  await admin.config('SET', 'maxmemory', '0');
+  const status = await rig.ended('full');
+  t.deepEqual(status.failures, []);
+  t.is(status.episodes.completed, 2);
+  t.deepEqual(await outcomes(registry), { completed: 2, failed: 0, cancelled: 0, skipped: 0 });
+});
+
+test('after a failover that closes no connection everybody moves to the new primary', async (t) => {
+  const [old, young] = [await own(t), await own(t)];
+  const portOf = ({ url }: PrivateRedis) => Number(new URL(url).port);
+  let target = portOf(old);
+  const address = createServer((client) => {
+    const server = connect(target, '127.0.0.1');
+    client.pipe(server).pipe(client);
+    client.on('error', () => server.destroy());
+    server.on('error', () => client.destroy());
+  });
+  await new Promise<void>((resolve) => address.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => address.close());
+  const found = address.address();
+  const rig = await Rig.open(t, `redis://127.0.0.1:${typeof found === 'object' ? found?.port : ''}`);
+  const { registry } = rig.consumer({ lockDurationMs: 5000, stalledIntervalMs: 500 });
+  await rig.enqueue('before', ['slow-1000.mcap', 'good-1.mcap']);
+  const [first, second] = [new Redis(old.url), new Redis(young.url)];
+  t.teardown(() => [first, second].forEach((admin) => admin.disconnect()));
+  await second.replicaof('127.0.0.1', String(portOf(old)));
+  await rig.until('before', ({ episodes }) => episodes.active === 1);
+  while (!(await second.info('replication')).includes('master_link_status:up')) await sleep(50);
+  await first.wait(1, 5000);
+  await second.replicaof('NO', 'ONE');
+  target = portOf(young);
+  await first.replicaof('127.0.0.1', String(portOf(young)));
+  t.is((await rig.ended('before')).state, 'completed');
+  await t.throwsAsync(
+    rig.producer.redis(),
+    { message: /READONLY/ },
+    'a look at its health is enough to move',
+  );
+  await enqueueSoon(rig, 'after', ['good-2.mcap']);
+  t.is((await rig.ended('after')).state, 'completed');
+  t.deepEqual(await outcomes(registry), { completed: 3, failed: 0, cancelled: 0, skipped: 0 });
+});
+
+test('a user of Redis with the rights that deploy/README.md names can do everything', async (t) => {
+  const redis = await own(t);
+  const rights = /`(~\{roboflow\}:\* [^`]+)`/.exec(await readFile('deploy/README.md', 'utf8'))?.[1] ?? '';
+  const admin = new Redis(redis.url);
+  t.teardown(() => admin.disconnect());
+  const words = rights.replaceAll('{roboflow}', '{test-*}').split(' ');
+  await admin.acl('SETUSER', 'robot', 'on', '>secret', 'resetkeys', 'resetchannels', ...words);
+  const rig = await Rig.open(t, redis.url.replace('//', '//robot:secret@'));
+  const { consumer } = rig.consumer();
+  t.deepEqual((await rig.producer.redis()).faults, []);
+  t.true(await rig.producer.hasWorkers());
+  await rig.enqueue('rights', ['good-1.mcap', 'bad.mcap', 'slow-60000.mcap']);
+  await rig.until('rights', ({ episodes }) => episodes.active === 1 && episodes.failed === 1);
+  await rig.producer.cancelDataset('rights');
+  t.is((await rig.ended('rights')).state, 'cancelled');
+  await rig.producer.retryJob((await rig.producer.jobs({ state: 'failed', limit: 1 })).items[0]?.jobId ?? '');
+  t.is((await rig.ended('rights')).episodes.completed, 1);
+  t.is((await rig.producer.queue('episodes')).counts.active, 0);
+  await consumer.drain();
+  const refused = (await admin.acl('LOG')) as [string, unknown][][];
+  const commands = refused.map((entry) => (entry as unknown[])[(entry as unknown[]).indexOf('object') + 1]);
+  t.deepEqual([...new Set(commands)], ['client|list'], 'only who is connected is not told');
 });
