@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { datasetConfig } from '../conversion/config.ts';
+import { StorageError } from '../errors.ts';
 import { enqueueOptionsSchema, type QueueName, uploadShape } from './jobs.ts';
 import { type Keys, keysOf, type Terminal, TERMINAL } from './keys.ts';
 import { keepDataset, retireDataset } from './retention.ts';
@@ -250,7 +251,10 @@ export class DatasetStore {
     return newest !== -1;
   }
 
-  /** A run with its config; kept in memory once read, as it never changes. */
+  /**
+   * A run with its config; kept in memory once read, as it never changes. Rejects with a retryable `StorageError` when
+   * another version of the service wrote what this one does not know: a worker of that version may take it.
+   */
   async run(runId: string): Promise<Run | undefined> {
     const known = this.#configs.get(runId);
     if (known) return known;
@@ -259,7 +263,7 @@ export class DatasetStore {
       .then(async (text) => [text, text === null ? await this.redis.get(this.keys.spec(runId)) : null]);
     const text = kept ?? staged;
     if (!text) return undefined;
-    const run = runSchema.parse(JSON.parse(text));
+    const run = parseRun(runId, text);
     if (this.#configs.size >= 32) this.#configs.delete(this.#configs.keys().next().value ?? '');
     this.#configs.set(runId, run);
     return run;
@@ -345,6 +349,16 @@ export class DatasetStore {
   #zsets(datasetId: string): string[] {
     return TERMINAL.map((state) => this.keys.ended(datasetId, state));
   }
+}
+
+function parseRun(runId: string, text: string): Run {
+  const parsed = runSchema.safeParse(JSON.parse(text));
+  if (parsed.success) return parsed.data;
+  const found = z.prettifyError(parsed.error).replaceAll(/\s+/g, ' ');
+  throw new StorageError(
+    `expected a run that this version of the service knows, found ${runId} of another one: ${found}`,
+    { retryable: true, reason: 'other', cause: parsed.error },
+  );
 }
 
 /** Cuts a list into parts of at most 500. */

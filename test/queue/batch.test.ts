@@ -7,7 +7,7 @@ import test from 'ava';
 import { Worker } from 'bullmq';
 import { datasetConfig } from '../../src/conversion/config.ts';
 import type { ConversionContext, ConversionRequest } from '../../src/conversion/types.ts';
-import { asCanceled, InputError } from '../../src/errors.ts';
+import { asCanceled, InputError, StorageError } from '../../src/errors.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { failCrashedJob } from '../../src/queue/crash.ts';
 import { QUEUES } from '../../src/queue/jobs.ts';
@@ -431,3 +431,25 @@ async function folderBytes(folder: string): Promise<number> {
   }
   return sum;
 }
+
+test('what a newer version enqueued waits for a worker that knows it, and the sentence says what is not known', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const { runId } = await rig.enqueue('newer', ['good-1.mcap']);
+  const { redis: client, store, datasets } = rig.producer.client;
+  const key = store.keys.run(runId);
+  const spec = (await client.hget(key, 'spec')) ?? '';
+  const run = JSON.parse(spec) as { config: object };
+  await client.hset(key, 'spec', JSON.stringify({ ...run, config: { ...run.config, sharpen: 1 } }));
+  rig.consumer();
+  const append = rig.producer.appendRecordings('newer', {
+    recordings: [{ source: 'good-2.mcap' }],
+    options: { priority: 0 },
+  });
+  await t.throwsAsync(append, {
+    instanceOf: StorageError,
+    message: /this version of the service knows, found r.*Unrecognized key: "sharpen".*config/,
+  });
+  for (let tries = 0; tries === 0;) tries = (await datasets.getJob(runId))?.attemptsMade ?? 0;
+  await client.hset(key, 'spec', spec);
+  t.like(await rig.ended('newer'), { state: 'completed', failures: [] });
+});
