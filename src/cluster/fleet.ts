@@ -28,6 +28,8 @@ type Slot = {
   /** Since when it holds no job, ms since the epoch. */
   idleSince: number;
   ready: boolean;
+  /** Whether it said anything since `quiet` was asked last. */
+  heard: boolean;
   /** Set before a worker is killed on purpose. */
   recycling: boolean;
   quickDeaths: number;
@@ -79,6 +81,7 @@ export class Fleet {
       startedAt: 0,
       idleSince: 0,
       ready: false,
+      heard: false,
       recycling: false,
       quickDeaths: 0,
       restart: undefined,
@@ -115,6 +118,13 @@ export class Fleet {
     return this.#slots
       .filter((slot) => slot.ready && !slot.recycling && slot.jobs.size === 0)
       .map((slot) => ({ slot: slot.index, since: slot.idleSince }));
+  }
+
+  /** Slots whose worker has said nothing since the last call, not even what it counted. */
+  quiet(): readonly number[] {
+    const quiet = this.#slots.filter((slot) => slot.ready && !slot.recycling && !slot.heard);
+    for (const slot of this.#slots) slot.heard = false;
+    return quiet.map((slot) => slot.index);
   }
 
   /** When a job last started or ended here, ms since the epoch; undefined before the first. */
@@ -158,6 +168,7 @@ export class Fleet {
     slot.startedAt = Date.now();
     this.#onFork(worker);
     worker.on('message', (message: unknown) => {
+      slot.heard = true;
       if (isToPrimary(message)) this.#receive(slot, message);
       if (!isSnapshotMessage(message)) return;
       for (const carried of message.carry ?? []) if (isToPrimary(carried)) this.#receive(slot, carried);

@@ -99,6 +99,7 @@ export async function startPrimary(config: Config): Promise<void> {
   const consumption = watchConsumption({
     fleet,
     log,
+    lockMs: config.LOCK_DURATION_MS,
     load: async () => {
       const { counts, paused } = await producer.queue('episodes');
       return { waiting: counts.waiting + counts.prioritized, paused };
