@@ -64,18 +64,19 @@ test('ordinary text passes unchanged', (t) => {
 
 test('text that anybody may send costs no more than its length', (t) => {
   const texts = [
-    `/"token":"${'\\'.repeat(8000)}x`,
-    'a'.repeat(16_000),
-    'a.'.repeat(8000),
-    '"password":"'.repeat(1300),
-    'X-Amz-'.repeat(2600),
+    `/"token":"${'\\'.repeat(32_000)}x`,
+    'a'.repeat(64_000),
+    'a.'.repeat(32_000),
+    '"password":"'.repeat(5000),
+    'X-Amz-'.repeat(10_000),
   ];
   for (const text of texts) {
     const line = JSON.stringify({ path: text, msg: JSON.stringify({ path: text }) });
     const start = performance.now();
     redact(line);
     const ms = performance.now() - start;
-    t.true(ms < 100, `${text.slice(0, 20)}… took ${ms.toFixed(0)} ms`);
+    // read again from each of its letters, the longest of them took seconds
+    t.true(ms < 1500, `${text.slice(0, 20)}… took ${ms.toFixed(0)} ms`);
   }
 });
 
