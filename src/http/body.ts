@@ -89,7 +89,12 @@ async function readJson(ctx: Context, limit: number): Promise<unknown> {
 function faultIn(text: string): string {
   if (text.trim() === '') return 'it is empty';
   const faults: ParseError[] = [];
-  findFaults(text, faults, { disallowComments: true });
+  try {
+    findFaults(text, faults, { disallowComments: true });
+  } catch (thrown) {
+    if (!(thrown instanceof RangeError)) throw thrown;
+    return 'it is nested too deep, or does not end';
+  }
   const offset = faults[0]?.offset ?? 0;
   const before = text.slice(0, offset);
   const line = before.split('\n').length;

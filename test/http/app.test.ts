@@ -110,6 +110,17 @@ for (const [what, init, status, detail] of refusals) {
   });
 }
 
+test('a body that is nested without end is refused with 400 like any other broken JSON', async (t) => {
+  const router = new Router();
+  router.post('/v1/any', async (ctx) => {
+    ctx.body = await parseBody(ctx, z.unknown());
+  });
+  const { call } = await serve(t, { routers: [router] });
+  const problem = await problemOf(await call('/v1/any', json('['.repeat(100_000))));
+  t.is(problem.status, 400);
+  t.regex(problem.detail, /nested too deep/);
+});
+
 /** What the server says to lines as they are, until it closes the connection. */
 function answerTo(port: number, ...lines: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
