@@ -1,6 +1,7 @@
 import { hint } from '../frame/faults.ts';
 import { subsampled } from '../frame/camera.ts';
 import { isRecord } from '../frame/field-path.ts';
+import { MOST_FAULTS } from './config-faults.ts';
 
 /** A fault of the config and the keys that lead to it. */
 export type CrossFault = { readonly path: (string | number)[]; readonly message: string };
@@ -30,6 +31,7 @@ export function crossFaults(config: unknown): CrossFault[] {
   }
   const pixelFormat = isRecord(config['video']) ? config['video']['pix_fmt'] : undefined;
   for (const [key, setting] of Object.entries(features)) {
+    if (faults.length >= MOST_FAULTS) break;
     const add = (message: string, ...path: (string | number)[]) =>
       faults.push({ path: ['features', key, ...path], message });
     for (const message of keyFaults(key)) add(message);
@@ -105,10 +107,10 @@ function derivedFaults(
   const from = setting['from'];
   if (typeof from !== 'string') return;
   const target = features[from];
-  const others = Object.keys(features).filter((other) => other !== key);
-  if (!Object.hasOwn(features, from))
+  if (!Object.hasOwn(features, from)) {
+    const others = Object.keys(features).filter((other) => other !== key);
     add(`expected the key of a feature, found '${from}'${hint(from, others)}`, 'from');
-  else if (isRecord(target) && ('type' in target || 'derive' in target)) {
+  } else if (isRecord(target) && ('type' in target || 'derive' in target)) {
     add(
       `expected the key of a vector, '${from}' is ${'type' in target ? 'a camera' : 'derived itself'}`,
       'from',
@@ -119,8 +121,10 @@ function derivedFaults(
 function vectorFaults(source: Readonly<Record<string, unknown>>, add: Add): void {
   const { names, labels, field } = source;
   if (Array.isArray(names)) {
-    const twice = names.filter((name, i) => names.indexOf(name) !== i);
-    for (const name of new Set(twice)) add(`joint '${name}' is listed more than once`, 'names');
+    const seen = new Set<unknown>();
+    const twice = new Set<unknown>();
+    for (const name of names) (seen.has(name) ? twice : seen).add(name);
+    for (const name of twice) add(`joint '${String(name)}' is listed more than once`, 'names');
   }
   if (!Array.isArray(labels)) return;
   const paths = Array.isArray(field) ? field.length : 1;

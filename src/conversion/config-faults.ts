@@ -10,12 +10,15 @@ type Schema = z.core.$ZodType;
 type Path = readonly (string | number)[];
 type Union = z.core.$ZodUnionDef;
 
+/** More faults of one thing help nobody. */
+export const MOST_FAULTS = 1000;
+
 /**
  * The faults that a schema found in an input, one sentence each: unknown keys name the nearest known one, and of a
- * union only the branch is reported that the input was meant for.
+ * union only the branch is reported that the input was meant for. Of very many faults the first are told.
  */
 export function faultsOf(schema: Schema, error: z.core.$ZodError, input: unknown): Fault[] {
-  return distinct(error.issues.flatMap((issue) => explain(schema, issue, [], input)));
+  return distinct(explainAll(schema, error.issues, [], input));
 }
 
 /** Faults without repetitions. */
@@ -36,19 +39,28 @@ export function pathOf(pointer: string): string[] {
     .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
 }
 
-function explain(schema: Schema, issue: Issue, base: Path, input: unknown): Fault[] {
+function explainAll(schema: Schema, issues: readonly Issue[], base: Path, input: unknown): Fault[] {
+  const unions = new Set<string>();
+  return issues.slice(0, MOST_FAULTS).flatMap((issue) => explain(schema, issue, base, input, unions));
+}
+
+/** `unions`: where the unions lie that were explained already, with every fault in them. */
+function explain(schema: Schema, issue: Issue, base: Path, input: unknown, unions: Set<string>): Fault[] {
   const inner = issue.path.map((key) => (typeof key === 'symbol' ? String(key) : key));
   const path = [...base, ...inner];
   const found = valueAt(input, inner);
   const union = firstUnion(schema, inner);
   if (union && issue.code !== 'custom') {
     const at = inner.slice(0, union.depth);
+    const place = pointerOf(at);
+    if (unions.has(place)) return [];
+    unions.add(place);
     return explainUnion(union.def, [...base, ...at], valueAt(input, at));
   }
   const target = schemaAt(schema, inner);
   switch (issue.code) {
     case 'unrecognized_keys':
-      return issue.keys.map((key) => ({
+      return issue.keys.slice(0, MOST_FAULTS).map((key) => ({
         pointer: pointerOf([...path, key]),
         detail: `unknown key '${key}'${hint(key, knownKeys(target))}`,
       }));
@@ -114,7 +126,7 @@ function explainUnion(union: Union, path: Path, found: unknown): Fault[] {
     (a, b) => unknownKeys(a.issues) - unknownKeys(b.issues) || a.issues.length - b.issues.length,
   );
   if (best && !(empty && fitting.length > 1)) {
-    return best.issues.flatMap((issue) => explain(best.option, issue, path, found));
+    return explainAll(best.option, best.issues, path, found);
   }
   const words = [...new Set(options.map(optionWords))];
   const literals = options.flatMap(literalValues);

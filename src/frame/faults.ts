@@ -11,10 +11,20 @@ export function refusal(what: string, faults: readonly string[], options?: { cau
   return new InputError(text, options);
 }
 
-/** Up to `limit` of the known names that are closest to the wanted one, closest first; far ones are left out. */
+/** Longer than any name that somebody mistyped, and more than anybody would choose from. */
+const LONGEST_NAME = 200;
+const MOST_NAMES = 1000;
+
+/**
+ * Up to `limit` of the known names that are closest to the wanted one, closest first; far ones are left out, and those
+ * that take too long to compare.
+ */
 export function nearestNames(wanted: string, known: Iterable<string>, limit = 3): string[] {
+  if (wanted.length > LONGEST_NAME) return [];
   const low = wanted.toLowerCase();
   return [...known]
+    .slice(0, MOST_NAMES)
+    .filter((name) => name.length <= LONGEST_NAME)
     .map((name) => ({ name, far: distanceOf(low, name.toLowerCase()) }))
     .filter(({ name, far }) => far <= Math.ceil(Math.max(wanted.length, name.length) * 0.5))
     .toSorted((a, b) => a.far - b.far || (a.name < b.name ? -1 : 1))

@@ -271,6 +271,24 @@ test('faults carry JSON pointers that lead back to their place', (t) => {
   t.is(pointerOf(['a', 0, '~/']), '/a/0/~0~1');
 });
 
+test('the faults of a config are found in a time that grows with its length alone', (t) => {
+  const many = <T>(make: (i: number) => T) => Array.from({ length: 3000 }, (_, i) => make(i));
+  const derived = many((i) => [`feature${i}`, { derive: 'delta', from: `absent${i}` }] as const);
+  const features: Record<string, unknown>[] = [
+    { s: { concat: many(() => ({ topic: '/joints', feild: 'position' })) } },
+    { s: { topic: '/joints', names: [...many(String), ...many(() => '7'), ...many((i) => `j${i}`)] } },
+    { s: { derive: 'delta', from: 'x'.repeat(100_000) }, ['y'.repeat(100_000)]: vector },
+    Object.fromEntries(derived),
+  ];
+  for (const each of features) {
+    const started = performance.now();
+    const faults = configFaults({ fps: 30, features: each });
+    t.true(faults.length > 0 && faults.length <= 1000);
+    const ms = performance.now() - started;
+    t.true(ms < 5000, `${JSON.stringify(each).slice(0, 60)}… took ${ms.toFixed(0)} ms`);
+  }
+});
+
 test('the hash counts the order of columns and what the config means, nothing else', (t) => {
   const features = { b: vector, a: { field: 'data', topic: '/v' } };
   const hash = (input: object) => configHash(parseDatasetConfig(input));
