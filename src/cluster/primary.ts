@@ -75,6 +75,7 @@ export async function startPrimary(config: Config): Promise<void> {
   if (swept > 0) log.info({ attempts: swept }, 'removed what dead attempts left in scratch');
 
   let draining = false;
+  const givingBack = new Set<Promise<void>>();
   /** Ends what would keep the server from closing. */
   const stopping = new AbortController();
   const fleet = new Fleet({
@@ -83,7 +84,8 @@ export async function startPrimary(config: Config): Promise<void> {
     onFork: (worker) => cluster.add(peerOf(worker)),
     onExit: (exit) => {
       if (!draining) own.pool.restarts.inc({ reason: exit.reason });
-      void giveBack(exit);
+      const given = giveBack(exit).finally(() => givingBack.delete(given));
+      givingBack.add(given);
     },
   });
   const giveBack = async ({ jobs, detail, killed }: WorkerExit) => {
@@ -194,6 +196,7 @@ export async function startPrimary(config: Config): Promise<void> {
     await polling.stop();
     stopping.abort();
     await server.close();
+    await Promise.all(givingBack);
     await producer.close();
     await tracing?.stop();
     log.info({}, 'drained');

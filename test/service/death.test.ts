@@ -133,6 +133,18 @@ test('kill -9 of the primary: its workers hand their jobs back and end, the next
   t.deepEqual(disturbed, await contents(join(folder, 'undisturbed')));
 });
 
+test('the jobs of workers that die in the shutdown are given back before the service ends', async (t) => {
+  const { start, enqueue } = await rig(t, [15, 15]);
+  const service = await start();
+  await enqueue(service, 'cups');
+  const { workers } = await encoding(service);
+  const ended = service.end('SIGTERM');
+  await untilAsync(async () => service.log().includes('"msg":"draining'));
+  for (const pid of workers) process.kill(pid, 'SIGKILL');
+  t.is(await ended, 0);
+  t.is(service.log().split('job of a dead worker waits again').length - 1, 2);
+});
+
 test('Ctrl+C lets running jobs end; SIGTERM hands those back that do not fit into the grace, and no try is counted', async (t) => {
   const { start, enqueue } = await rig(t, [4, 4, 15, 15, 1]);
   const first = await start({}, { group: true });
