@@ -64,7 +64,7 @@ export async function verifyV21(
     lines.length === info.episodes,
     () => `${lines.length} episodes, info.json says ${info.episodes}`,
   );
-  await verifyNames(files, info, list);
+  await verifyNames(files, info, lines.length, list);
   const uses = new VideoUses(info, list);
   if (info.features.some(isVideo)) list.examine('video-columns');
   else list.skip('there are no videos', 'video-columns');
@@ -132,10 +132,11 @@ async function* declaredEpisodes(
 async function verifyNames(
   files: DatasetFiles,
   info: DeclaredInfo,
+  episodes: number,
   list: CheckList<StatementId>,
 ): Promise<void> {
   const expected = new Set<string>([INFO_PATH, V21_EPISODES_PATH, V21_TASKS_PATH, V21_STATS_PATH]);
-  for (let episode = 0; episode < info.episodes; episode += 1) {
+  for (let episode = 0; episode < episodes; episode += 1) {
     expected.add(v21DataPath(episode));
     for (const { key } of info.features.filter(isVideo)) expected.add(v21VideoPath(key, episode));
   }

@@ -100,6 +100,14 @@ test('damage to a v2.1 dataset is found', async (t) => {
   t.deepEqual(await failed(root), []);
 });
 
+test('a number of episodes in info.json that cannot be is a fault like any other', async (t) => {
+  const { root } = await buildDataset(await tempFolder(t), PLANS, options);
+  const path = join(root, 'meta/info.json');
+  const info = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+  await writeFile(path, JSON.stringify({ ...info, total_episodes: 1e12 }));
+  t.deepEqual(await failed(root), ['totals', 'splits']);
+});
+
 test('depth is refused for v2.1, which has none', async (t) => {
   const feature = { ...camera('observation.images.depth', 64, 48), shape: [48, 64, 1] };
   const depth = { ...feature, camera: { width: 64, height: 48, transform: {}, depthUnit: 'mm' as const } };
