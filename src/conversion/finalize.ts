@@ -4,6 +4,7 @@ import { finalizeDataset as packDataset } from '../dataset/finalize.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
+import { createAttempt } from './checkpoint.ts';
 import { readManifest } from './manifests.ts';
 import { openUploads } from './uploads.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult } from './types.ts';
@@ -28,7 +29,8 @@ export async function finalizeDataset(
     const { episodes, frames, tasks } = await packDataset({
       manifests: { [Symbol.asyncIterator]: () => manifestsOf(request, context) },
       files: output,
-      scratch,
+      // What a process leaves that is killed goes with its other attempts.
+      scratch: await createAttempt(scratch),
       signal,
       emit: async ({ path, type, body }) => {
         const file = { key: path, type, body };

@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { boundCheckpoints } from '../../src/conversion/checkpoint.ts';
+import { boundCheckpoints, sweepScratch } from '../../src/conversion/checkpoint.ts';
 import { CanceledError, StorageError } from '../../src/errors.ts';
 import type { ConversionResult } from '../../src/conversion/types.ts';
 import type { Storage } from '../../src/storage/types.ts';
@@ -167,6 +168,29 @@ test('a shutdown during the upload leaves the verified files to the next attempt
   t.true((await files(plain.context.scratch)).includes('checkpoint.json'));
   await plain.convert(recording, config);
   t.deepEqual(await files(plain.context.scratch), []);
+});
+
+test('what a process that was killed while it published left in scratch is swept', async (t) => {
+  const plain = await bench(t);
+  await plain.convert(await recordingOf(t), config, 'a');
+  const killed = new Promise<never>(() => {});
+  const output = new Proxy(plain.context.output, {
+    get(target, name) {
+      if (name === 'put') return () => killed;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const publishing = await bench(t, { output, scratch: join(plain.scratch, 'publishing') });
+  void publishing.finalize(config, ['a']);
+  const tables = async () => (await files(plain.scratch)).filter((name) => name.endsWith('.parquet'));
+  while ((await tables()).length === 0) await sleep(20);
+  t.is(await sweepScratch(plain.scratch), 0);
+  const [attempt = ''] = await readdir(join(plain.scratch, 'publishing'));
+  const dead = attempt.replace(String(process.pid), '0');
+  await rename(join(plain.scratch, 'publishing', attempt), join(plain.scratch, 'publishing', dead));
+  t.is(await sweepScratch(plain.scratch), 1);
+  t.deepEqual(await files(plain.scratch), []);
 });
 
 test('a conversion that is cancelled leaves nothing', async (t) => {
