@@ -353,7 +353,11 @@ test('damaged indexes of a bag cost none of the messages that lie whole in its c
     await recording.close();
     const strict = async () => {
       const opened = await openRecording(memoryFiles(own), { recover: false });
-      await opened.topicRanges().finally(() => opened.close());
+      try {
+        await opened.topicRanges();
+      } finally {
+        await opened.close();
+      }
     };
     await t.throwsAsync(strict, { name: 'InputError' });
   }
