@@ -65,16 +65,10 @@ async function readJson(ctx: Context, limit: number): Promise<unknown> {
   }
   const declared = ctx.request.length;
   if (declared !== undefined && declared > limit) throw tooLarge(limit);
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of ctx.req as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > limit) throw tooLarge(limit);
-    chunks.push(chunk);
-  }
+  const bytes = await readAll(ctx, limit);
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (thrown) {
     throw new Problem(400, 'expected a JSON body in UTF-8', { cause: toError(thrown) });
   }
@@ -85,6 +79,24 @@ async function readJson(ctx: Context, limit: number): Promise<unknown> {
   }
 }
 
+async function readAll(ctx: Context, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of ctx.req as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > limit) throw tooLarge(limit);
+      chunks.push(chunk);
+    }
+  } catch (thrown) {
+    if (thrown instanceof Problem) throw thrown;
+    throw new Problem(400, 'expected the whole body, the connection ended before', {
+      cause: toError(thrown),
+    });
+  }
+  return Buffer.concat(chunks);
+}
+
 /** What is wrong with a text that is no JSON, and where; the runtime does not always tell. */
 function faultIn(text: string): string {
   if (text.trim() === '') return 'it is empty';
@@ -92,8 +104,8 @@ function faultIn(text: string): string {
   try {
     findFaults(text, faults, { disallowComments: true });
   } catch (thrown) {
-    if (!(thrown instanceof RangeError)) throw thrown;
-    return 'it is nested too deep, or does not end';
+    if (thrown instanceof RangeError) return 'it is nested too deeply';
+    throw thrown;
   }
   const offset = faults[0]?.offset ?? 0;
   const before = text.slice(0, offset);

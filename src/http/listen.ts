@@ -13,6 +13,9 @@ export type Listening = {
   close(options?: { graceMs?: number }): Promise<void>;
 };
 
+/** How long a refused connection may take to read why. */
+const LINGER_MS = 1000;
+
 /** Serves `app` on `host`:`port`. Throws `InputError` when the address cannot be taken. */
 export async function listen(
   app: { callback(): RequestListener },
@@ -37,7 +40,10 @@ export async function listen(
   return { server, port, close: (options) => closeServer(server, options?.graceMs ?? 5000) };
 }
 
-/** What never became a request is a problem like any other refusal. */
+/**
+ * What never became a request is a problem like any other refusal. The server forgets the connection with this, so it is
+ * cut here when the client does not close its end.
+ */
 function refuseBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
@@ -54,6 +60,7 @@ function refuseBroken(error: NodeJS.ErrnoException, socket: Duplex): void {
     `HTTP/1.1 ${problem.status} ${titleOf(problem.status)}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }
 
 async function closeServer(server: Server, graceMs: number): Promise<void> {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { networkInterfaces } from 'node:os';
 import { connect } from 'node:net';
@@ -12,6 +13,7 @@ import { listen } from '../../src/http/listen.ts';
 import { notFound, problemBody, unavailable } from '../../src/http/problem.ts';
 import type { RequestObservation } from '../../src/http/request-log.ts';
 import { createLog } from '../../src/log.ts';
+import { untilAsync } from '../helpers/service.ts';
 
 const TOKEN = 'correct-horse-battery-staple';
 
@@ -162,6 +164,34 @@ for (const [what, head, status, detail] of malformed) {
     t.true(lines.some((line) => line['requestId'] === problem.requestId && line['status'] === status));
   });
 }
+
+test('a refused connection is cut also when its client keeps it open', async (t) => {
+  const { port, listening } = await serve(t);
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  t.teardown(() => socket.destroy());
+  socket.write('tea\r\n\r\n');
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  t.regex(answer.toString(), /^HTTP\/1\.1 400 /);
+  const open = () =>
+    new Promise((resolve) => listening.server.getConnections((_error, count) => resolve(count)));
+  t.true(await untilAsync(async () => (await open()) === 0));
+});
+
+test('a client that goes away in the middle of its body is no error of the service', async (t) => {
+  const { port, lines, observed } = await serve(t);
+  const socket = connect(port, '127.0.0.1');
+  const head =
+    'POST /v1/things HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9';
+  socket.write(`${head}\r\nExpect: 100-continue\r\n\r\n`);
+  await once(socket, 'data');
+  socket.write('{', () => socket.resetAndDestroy());
+  await untilAsync(async () => observed.length === 1);
+  await new Promise(setImmediate);
+  t.deepEqual(
+    lines.filter(({ level }) => level === 'error'),
+    [],
+  );
+});
 
 test('a request of HTTP/1.0 needs no Host header', async (t) => {
   const { port } = await serve(t);

@@ -134,6 +134,7 @@ const rows: readonly Row[] = [
   ),
   post('malformed JSON', 400, '{\n  "datasetId": abc}', { detail: /line 2, column 16: unexpected "abc}"/ }),
   post('JSON cut short', 400, '{"datasetId":', { detail: /line 1, column 14: unexpected end/ }),
+  post('a very deep list cut short', 400, '['.repeat(1_000_000), { detail: /it is nested too deeply/ }),
   post('a trailing comma', 400, '{"a": 1,}', { detail: /line 1, column 9/ }),
   post('two values', 400, '{} {}', { detail: /line 1, column 4/ }),
   post('nothing', 400, '', { detail: /it is empty/ }),
