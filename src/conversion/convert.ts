@@ -15,6 +15,7 @@ import {
 } from './checkpoint.ts';
 import { EpisodeUploads } from './episode-uploads.ts';
 import { identityOf } from './identity.ts';
+import { changedFile } from './ledger.ts';
 import { readManifest } from './manifests.ts';
 import { readMarks } from './marks.ts';
 import { produceEpisode } from './produce.ts';
@@ -27,9 +28,9 @@ const DEFAULT_KEEP_BYTES = 2_147_483_648; // 2 GiB
 
 /**
  * Converts one recording and publishes it: plan, convert, verify, upload, manifest last; a file that is complete is sent
- * while others are still written. Finds its own earlier work: a manifest of the same content, config and version means
- * there is nothing to do (`skipped`), a checkpoint of an interrupted upload means only the upload is left. Nothing counts
- * in the dataset before the manifest.
+ * while others are still written. Finds its own earlier work: a manifest of the same content, config and version, with
+ * the files that it names, means there is nothing to do (`skipped`), a checkpoint of an interrupted upload means only the
+ * upload is left. Nothing counts in the dataset before the manifest.
  *
  * Throws `InputError` (the recording or the config is at fault), `StorageError`, `EncodeError`, or `CanceledError`
  * when the signal stopped it.
@@ -58,7 +59,14 @@ export async function convertEpisode(
       const matches = identityOf(request, source, marks);
       const before = await context.output.head(manifestPath(request.key), { signal });
       const published = before && (await readManifest(context.output, request.key, signal));
-      if (published && matches(published)) return skipped(published);
+      const known = published !== undefined && matches(published);
+      const changed = known ? await changedFile(context.output, published.files, signal) : undefined;
+      if (known && changed === undefined) return skipped(published);
+      if (known)
+        log.warn(
+          { recording: request.source, changed },
+          'a file of this recording is gone; it is converted again',
+        );
 
       const adopted = await adoptCheckpoint(context.scratch, matches);
       const folder = adopted?.folder ?? (await createAttempt(context.scratch));
@@ -85,7 +93,7 @@ export async function convertEpisode(
         const again = willComeBack(thrown, context.retryFollows ?? false);
         await uploads.close(again);
         const theirs = uploads.keys.size > 0 ? await publishedNow(request, context) : undefined;
-        const elsewhere = theirs !== undefined && matches(theirs);
+        const elsewhere = theirs !== undefined && !known && matches(theirs);
         // files that are not what was verified are no work to go on with
         const damaged = thrown instanceof StorageError && thrown.reason === 'checksum';
         interrupted = verified && again && !elsewhere && !damaged;

@@ -164,11 +164,19 @@ export async function readManifestSummary(
 export async function manifestHolds(storage: Storage, key: string, signal: AbortSignal): Promise<boolean> {
   const manifest = await readManifestSummary(storage, key, signal);
   if (manifest === undefined) return false;
-  for (const file of manifest.files) {
-    if (file.type !== 'video') continue;
-    if ((await storage.head(file.path, { signal }))?.size !== file.bytes) return false;
-  }
-  return true;
+  const videos = manifest.files.filter(({ type }) => type === 'video');
+  return (await changedFile(storage, videos, signal)) === undefined;
+}
+
+/** Path of the first file that is gone, or has not the size that its manifest names. */
+export async function changedFile(
+  storage: Storage,
+  files: readonly { readonly path: string; readonly bytes: number }[],
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  for (const { path, bytes } of files)
+    if ((await storage.head(path, { signal }))?.size !== bytes) return path;
+  return undefined;
 }
 
 async function readText(storage: Storage, key: string, signal: AbortSignal): Promise<string | undefined> {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -320,4 +320,23 @@ test('the files of an episode that is published already are not replaced before 
     again.every(({ stage }) => stage === 'upload'),
     JSON.stringify(again),
   );
+});
+
+test('a converted recording whose files are gone is converted again, and fails while they cannot be written', async (t) => {
+  const recording = await recordingOf(t);
+  const { convert, output, context } = await bench(t);
+  const first = await convert(recording, config);
+  const whole = await files(output);
+  for (const { path } of first.manifest.files) {
+    await rm(join(output, path));
+    const refused = await bench(t, {
+      output: failingOn(context.output, new RegExp(`${path}$`), forbidden),
+    });
+    await t.throwsAsync(refused.convert(recording, config), { name: 'StorageError' });
+    const again = await convert(recording, config);
+    t.is(again.outcome, 'completed', path);
+    t.deepEqual(again.manifest, first.manifest);
+    t.deepEqual(await files(output), whole);
+    t.is((await convert(recording, config)).outcome, 'skipped');
+  }
 });
