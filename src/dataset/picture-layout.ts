@@ -12,6 +12,33 @@ export function pictureLayout({ format, data }: EncoderPicture): string | undefi
   return format === 'png' ? pngLayout(data) : undefined;
 }
 
+/** The segment of a JPEG that holds Exif data (APP1), and the four letters it starts with. */
+const EXIF = { marker: 0xffe1, letters: 0x45786966 } as const;
+
+/**
+ * The picture with no Exif data that a decoder would find. Pictures are stored as their pixels lie, and FFmpeg starts its
+ * filters anew also when the orientation that such data tells changes.
+ */
+export function withoutExif(picture: EncoderPicture): EncoderPicture {
+  if (picture.format !== 'jpeg') return picture;
+  let { data } = picture;
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  for (let at = 2; at + 10 < data.byteLength;) {
+    const marker = view.getUint16(at);
+    if (marker === 0xffff) {
+      at++; // fill byte
+      continue;
+    }
+    if (marker < 0xffc0 || marker === 0xffda) break;
+    if (marker === EXIF.marker && view.getUint32(at + 4) === EXIF.letters) {
+      if (data === picture.data) data = new Uint8Array(data);
+      data.fill(0, at + 4, at + 8);
+    }
+    at += 2 + view.getUint16(at + 2);
+  }
+  return data === picture.data ? picture : { ...picture, data };
+}
+
 /** JPEG: `22,11,11` is 4:2:0, `21,11,11` 4:2:2, `11,11,11` 4:4:4, `11` grey; `rgb` and `cmyk` by Adobe's marker. */
 function jpegLayout(data: Uint8Array): string | undefined {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);

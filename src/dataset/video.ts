@@ -9,7 +9,7 @@ import { FfmpegLog, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
 import { matroskaFrame, matroskaHeader } from './matroska.ts';
 import type { Mp4Video } from './mp4.ts';
 import { decodes, type EncoderPicture, pictureTrack } from './picture-input.ts';
-import { inLayout, pictureLayout } from './picture-layout.ts';
+import { inLayout, pictureLayout, withoutExif } from './picture-layout.ts';
 import { SampleStream } from './picture-histogram.ts';
 import { PictureSamples } from './picture-samples.ts';
 import { isCandidate } from './picture-sampling.ts';
@@ -91,7 +91,7 @@ export class VideoEncoder {
     if (this.#state !== 'open')
       throw new Error(`the encoder of ${this.#options.feature.key} is ${this.#state}`);
     this.#checkPicture(picture);
-    const alike = await this.#alike(picture);
+    const alike = await this.#alike(withoutExif(picture));
     this.#running ??= await this.#start(picture);
     this.#frames += 1;
     const ready = this.#held;

@@ -272,6 +272,12 @@ const changing: [string, 'jpeg' | 'png', (image: Sharp, frame: number) => Sharp]
     (image, frame) => image.jpeg({ quality: 98, chromaSubsampling: frame % 2 === 0 ? '4:4:4' : '4:2:0' }),
   ],
   [
+    'JPEGs whose orientation tag changes',
+    'jpeg',
+    (image, frame) =>
+      (frame % 2 === 0 ? image : image.withMetadata({ orientation: 5 + frame })).jpeg({ quality: 98 }),
+  ],
+  [
     'PNGs whose colour type changes',
     'png',
     (image, frame) =>
