@@ -59,10 +59,22 @@ export function isRecord(value: unknown): value is Readonly<Record<string, unkno
  * the message says what is there instead.
  */
 export function placesOf(path: string, message: unknown): Place[] {
+  return follow(path, parseFieldPath(path), message);
+}
+
+/** The arrays of a message that a path takes to their end, wherever that is: those it slices with `[i:]`. */
+export function openArraysOf(path: string, message: unknown): Place[] {
+  const steps = parseFieldPath(path);
+  return steps.flatMap((step, at) =>
+    typeof step === 'object' && step.to === undefined ? follow(path, steps.slice(0, at), message) : [],
+  );
+}
+
+function follow(path: string, steps: readonly PathStep[], message: unknown): Place[] {
   let places: { steps: (string | number)[]; label: string; value: unknown }[] = [
     { steps: [], label: '', value: message },
   ];
-  for (const step of parseFieldPath(path)) {
+  for (const step of steps) {
     places = places.flatMap((place) => {
       if (typeof step === 'string') return [child(path, place, step)];
       const { value } = place;

@@ -7,7 +7,7 @@ const maxValues = 10_000;
 /** A number, or an array of numbers with a fixed length, at one place of a message. */
 export type Leaf = Place & { readonly length: number | undefined };
 
-/** An array of messages or of arrays that was taken whole: it must keep its length. */
+/** An array that was taken whole, or to its end: it must keep its length. */
 export type Whole = Place & { readonly length: number };
 
 /** What lies below a place: `size` numbers in `leaves`, and the arrays they were found in. */

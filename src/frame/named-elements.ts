@@ -46,6 +46,11 @@ export function placeReader({ steps, label }: Place, first: unknown, where: stri
   };
 }
 
+/** Whether the elements of an array are told apart by names: their own, or those that are listed beside it. */
+export function isNamed({ steps }: Place, first: unknown): boolean {
+  return ownName([...steps, 0], steps.length, first) !== undefined || listedNames(steps, first) !== undefined;
+}
+
 /** The name that the element at an index step says, unless the path leads to that name. */
 function ownName(steps: Steps, depth: number, first: unknown): { field: string; name: string } | undefined {
   const element = typeof steps[depth] === 'number' ? valueAt(first, steps.slice(0, depth + 1)) : undefined;

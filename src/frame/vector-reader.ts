@@ -3,16 +3,17 @@ import {
   describe,
   isArrayValue,
   isRecord,
+  openArraysOf,
   parseFieldPath,
   placesOf,
   valueAt,
   type ArrayValue,
   type Place,
 } from './field-path.ts';
-import { isNumeric, labelsOf, leavesOf, type Leaves } from './flatten.ts';
+import { isNumeric, labelsOf, leavesOf, type Leaves, type Whole } from './flatten.ts';
 import { hint } from './faults.ts';
 import { JointOrder, missingJoints, namesOf } from './joint-names.ts';
-import { placeReader } from './named-elements.ts';
+import { isNamed, placeReader } from './named-elements.ts';
 import type { SourceSetting } from './types.ts';
 
 /** What a source yields: its dtype, one label a value, and the function that reads a decoded message. */
@@ -45,7 +46,11 @@ export function vectorReader(setting: SourceSetting, first: unknown, shared = fa
     return scalarReader(setting, only, first, where);
   }
   const found = places.map((place) => leavesOf(place, first));
-  return leafReader(setting, found, first, where);
+  const wholes = [
+    ...found.flatMap((each) => each.wholes),
+    ...paths.flatMap((path) => slicedToEnd(path, first)),
+  ];
+  return leafReader(setting, found, wholes, first, where);
 }
 
 /** The configured paths; without any, the one field of the message beside its header. */
@@ -96,23 +101,32 @@ function scalarReader(setting: SourceSetting, place: Place, first: unknown, wher
   };
 }
 
+/** The arrays that a path slices to their end; where elements have names, more of them are as good as other fields. */
+function slicedToEnd(path: string, first: unknown): Whole[] {
+  return openArraysOf(path, first).flatMap((place) => {
+    const value = valueAt(first, place.steps);
+    return isArrayValue(value) && !isNamed(place, first) ? [{ ...place, length: value.length }] : [];
+  });
+}
+
 function leafReader(
   setting: SourceSetting,
   found: readonly Leaves[],
+  wholes: readonly Whole[],
   first: unknown,
   where: string,
 ): VectorReader {
   const leaves = found.flatMap((each) => each.leaves);
   const reading = <T extends Place>(place: T) => ({ ...place, valueIn: placeReader(place, first, where) });
   const readers = leaves.map(reading);
-  const wholes = found.flatMap((each) => each.wholes).map(reading);
+  const kept = wholes.map(reading);
   const size = found.reduce((sum, each) => sum + each.size, 0);
   const { scale, offset } = linearOf(setting);
   return {
     dtype: 'float32',
     ...labelled(setting, labelsOf(leaves)),
     read(decoded) {
-      for (const { valueIn, label, length } of wholes) arrayAt(valueIn(decoded), length, where, label);
+      for (const { valueIn, label, length } of kept) arrayAt(valueIn(decoded), length, where, label);
       const out = new Float64Array(size);
       let at = 0;
       for (const { valueIn, label, length } of readers) {

@@ -245,6 +245,16 @@ test('an array of messages or of arrays that is taken whole must keep its length
     Float64Array.of(0, 1),
     'elements that are counted',
   );
+  t.deepEqual(read('points[:].y[1:]', points(2), points(2)), Float64Array.of(9, 9));
+  t.throws(() => read('points[:].x', points(2), points(3)), {
+    message: "topic /m: expected 2 values in field 'points', found an array of 3",
+  });
+  t.throws(() => read('data[2:]', { data: [1, 2, 3] }, { data: [1, 2, 3, 4] }), {
+    message: "topic /m: expected 3 values in field 'data', found an array of 4",
+  });
+  const named = { name: ['a', 'b'], position: [1, 2] };
+  const more = { name: ['c', 'a', 'b'], position: [5, 3, 4] };
+  t.deepEqual(read('position[1:]', named, more), Float64Array.of(4), 'what is found by name');
 });
 
 test('single booleans, texts and 64-bit integers keep their type', (t) => {
