@@ -22,13 +22,14 @@ const CODECS = { h264: /264/, h265: /265|hevc/ } as const;
 
 /**
  * Goes through the rows of a recording without decoding a picture. A coded camera can be copied when every row shows
- * the picture that follows the one before it, and none has to be decoded for anything else.
+ * the picture that follows the one before it, and none has to be decoded for anything else. `apart`: every episode is to
+ * have a video of its own.
  */
 export async function planCopies(
   recording: Recording,
   plan: ConversionPlan,
   timeline: Timeline,
-  options: RowOptions,
+  options: RowOptions & { readonly apart: boolean },
 ): Promise<CopyPlan> {
   const { config } = options;
   const { coded } = plan;
@@ -39,7 +40,7 @@ export async function planCopies(
     const feature = plan.mapping.features.find((each) => each.key === key);
     const reason = feature && refusal(feature, format, config.video);
     if (reason !== undefined) reasons.set(key, reason);
-    else checks.set(key, new CopyCheck(config.fps, config.format === 'v2.1'));
+    else checks.set(key, new CopyCheck(config.fps, options.apart));
   }
   if (checks.size > 0) {
     const aligner = new FrameAligner(plan.mapping, timeline.extent, config, timeline.spans);

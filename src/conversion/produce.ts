@@ -3,6 +3,7 @@ import { DEPTH } from '../dataset/depth.ts';
 import { findFfmpeg } from '../dataset/ffmpeg.ts';
 import { conversionVideoPath, stagedPath } from '../dataset/layout.ts';
 import type { EpisodeManifest, Written, WrittenFile } from '../dataset/types.ts';
+import { fitsOneVideo, type VideoLengths } from '../dataset/video-length.ts';
 import { verifyWritten } from '../dataset/verify-written.ts';
 import { DatasetWriter } from '../dataset/writer.ts';
 import { EncodeError, InputError, throwIfAborted } from '../errors.ts';
@@ -12,13 +13,13 @@ import { withReleasers } from '../releasers.ts';
 import { findIntrinsics, type IntrinsicsFound } from './camera-info.ts';
 import type { FileType } from '../storage/types.ts';
 import { type Checkpoint, saveCheckpoint } from './checkpoint.ts';
-import { hasVideo } from './config.ts';
+import { type DatasetConfig, hasVideo } from './config.ts';
 import { type CopyPlan, planCopies } from './copy-plan.ts';
 import { conversionHash, type MarksFile } from './marks.ts';
 import { type ConversionPlan, planConversion } from './plan.ts';
 import type { StageProgress } from './progress.ts';
 import { alignedRows } from './rows.ts';
-import { scanTimeline } from './scan.ts';
+import { scanTimeline, type Timeline } from './scan.ts';
 import { onScratch } from './scratch-space.ts';
 import type { OpenedSource } from './source.ts';
 import type { ConversionContext, ConversionRequest } from './types.ts';
@@ -54,11 +55,12 @@ export async function produceEpisode(
   const calibration = await findIntrinsics(recording, plan.mapping.sources, signal);
   const { extent, spans } = await scanTimeline(recording, plan, config, name, signal);
   const rowOptions = { config, name, bufferMaxBytes: context.bufferMaxBytes, signal };
+  const apart = config.format === 'v2.1' || !fitsOneVideo(lengths({ extent, spans }, config));
   const copies = await planCopies(
     recording,
     plan,
     { extent, spans },
-    { ...rowOptions, onBuffered: () => {} },
+    { ...rowOptions, apart, onBuffered: () => {} },
   );
   progress.expect(extent.expectedRows);
   progress.enter('convert');
@@ -74,6 +76,7 @@ export async function produceEpisode(
       expectedFrames: extent.expectedRows,
       format: config.format,
       split: spans.length > 1,
+      apart,
       copied: copies.copied,
       signal,
       metrics: metrics.video,
@@ -115,6 +118,16 @@ export async function produceEpisode(
       return { manifest, files };
     });
   });
+}
+
+/** How long the episodes of a recording are going to be, in time of the dataset. */
+function lengths({ extent, spans }: Timeline, { fps, timeline }: DatasetConfig): VideoLengths {
+  const { t0, tEnd, expectedRows } = extent;
+  const seconds = expectedRows / fps;
+  // Rows of a reference topic come at a rate of its own.
+  const pace = timeline === 'grid' ? 1 : seconds / (Number(tEnd - t0) / 1e9);
+  const longest = spans.reduce((most, { start, end }) => Math.max(most, Number(end - start) / 1e9), 0);
+  return { episodes: spans.length, seconds, longestSeconds: longest * pace + 1 / fps };
 }
 
 /** Writes the rows, an episode for every span that has some; returns their number. */

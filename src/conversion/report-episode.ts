@@ -53,10 +53,13 @@ export async function reportEpisode(request: ReportRequest): Promise<string> {
     const frames: SheetFrame[] = table.pictures;
     for (const feature of manifest.features.filter(({ dtype }) => dtype === 'video')) {
       throwIfAborted(signal);
-      const file = manifest.files.find((each) => each.feature === feature.key);
+      const file = manifest.files.find(
+        (each) => each.feature === feature.key && (each.episode ?? episode) === episode,
+      );
       if (!file || !(await storage.head(file.path, { signal }))) continue;
       const path = await localPath(request, file, scratch, release);
-      frames.push(...(await videoFrames(path, feature, part, indexes, signal)));
+      const own = file.episode === undefined ? part : { ...part, firstFrame: 0 };
+      frames.push(...(await videoFrames(path, feature, own, indexes, signal)));
     }
     return episodePage({ manifest, episode, rows: table.rows, frames });
   });

@@ -6,10 +6,11 @@ type Finished = {
   readonly first: number;
   readonly videos: readonly FinishedVideo[];
   readonly repeated: number;
+  readonly beyond: number;
   readonly stats: CameraStats;
 };
 
-/** A colour camera with a video of its own for every episode, one after the other. */
+/** A camera with a video of its own for every episode, one after the other. */
 export class EpisodeVideos implements CameraTrack {
   readonly #options: EncoderOptions;
   readonly #open: (options: EncoderOptions) => CameraTrack;
@@ -51,6 +52,7 @@ export class EpisodeVideos implements CameraTrack {
     return {
       videos: this.#finished.flatMap(({ videos }) => videos),
       repeated: this.#finished.reduce((sum, { repeated }) => sum + repeated, 0),
+      beyond: this.#finished.reduce((sum, { beyond }) => sum + beyond, 0),
       statsOf: ({ first }) => {
         const own = this.#finished.find((each) => each.first === first);
         if (!own) throw new Error(`no episode of ${this.#options.feature.key} starts at frame ${first}`);
@@ -71,10 +73,10 @@ export class EpisodeVideos implements CameraTrack {
     const frames = this.#frames - this.#first;
     const camera = await track.finish();
     const videos = camera.videos.map((video) => ({ ...video, episode }));
-    const { repeated } = camera;
+    const { repeated, beyond = 0 } = camera;
     // The statistics alone are kept: a track holds on to the samples they are made of.
     const stats = await camera.statsOf({ first: 0, frames });
-    this.#finished.push({ first: this.#first, videos, repeated, stats });
+    this.#finished.push({ first: this.#first, videos, repeated, beyond, stats });
     for (const video of videos) this.#onVideo(video);
     this.#first = this.#frames;
     this.#track = undefined;

@@ -33,9 +33,15 @@ export function episodesPath(at: ChunkFile): string {
   return `meta/episodes/${place(at)}.parquet`;
 }
 
-/** The place that belongs to a video slot: slots are counted over chunks of `CHUNKS_SIZE`. */
-export function slotPlace(slot: number): ChunkFile {
-  return { chunk: Math.floor(slot / CHUNKS_SIZE), file: slot % CHUNKS_SIZE };
+/** Chunks between the videos of a recording that has one for every episode. */
+const CHUNKS_APART = 1_000_000;
+
+/**
+ * The place that belongs to a video slot: slots are counted over chunks of `CHUNKS_SIZE`. Where every episode of the
+ * recording has a video, `episode` is its number in there.
+ */
+export function slotPlace(slot: number, episode = 0): ChunkFile {
+  return { chunk: episode * CHUNKS_APART + Math.floor(slot / CHUNKS_SIZE), file: slot % CHUNKS_SIZE };
 }
 
 /** Path of the video of feature `key` at a place. */
@@ -44,8 +50,8 @@ export function placedVideoPath(key: string, at: ChunkFile): string {
 }
 
 /** Path of the video of feature `key` under slot number `slot`. */
-export function videoPath(key: string, slot: number): string {
-  return placedVideoPath(key, slotPlace(slot));
+export function videoPath(key: string, slot: number, episode?: number): string {
+  return placedVideoPath(key, slotPlace(slot, episode));
 }
 
 /** The place after `at` (lerobot `update_chunk_file_indices`). */
@@ -92,7 +98,9 @@ export function conversionVideoPath(
   video: { readonly feature: string; readonly episode?: number | undefined },
   recording: { readonly key: string; readonly slot: number },
 ): string {
-  if (dataset.format === 'v3.0' && !dataset.pack) return videoPath(video.feature, recording.slot);
+  if (dataset.format === 'v3.0' && !dataset.pack) {
+    return videoPath(video.feature, recording.slot, video.episode);
+  }
   return `${STAGED_PREFIX}${recording.key}/${video.feature}/${video.episode ?? 0}.mp4`;
 }
 
@@ -104,7 +112,9 @@ export function ownerOfFile(path: string): { readonly key: string } | { readonly
   const key = /^\.roboflow\/staged\/([A-Za-z0-9_-]+)(?:\.parquet$|\/)/.exec(path)?.[1];
   if (key !== undefined) return { key };
   const [, chunk, file] = /^videos\/[^/]+\/chunk-(\d{3,})\/file-(\d{3,})\.mp4$/.exec(path) ?? [];
-  return chunk === undefined ? undefined : { slot: Number(chunk) * CHUNKS_SIZE + Number(file) };
+  return chunk === undefined
+    ? undefined
+    : { slot: (Number(chunk) % CHUNKS_APART) * CHUNKS_SIZE + Number(file) };
 }
 
 /** Whether a path is one that finalize gives: a table or video of a chunk folder. Nothing else is ever taken away. */

@@ -22,8 +22,8 @@ export class PackedSink implements DatasetSink {
   readonly #table: EpisodesTable;
   readonly #videos: VideoPlaces;
   #place: ChunkFile = { chunk: 0, file: 0 };
-  /** Where the videos of the current recording lie. */
-  #videoPlaces: ReadonlyMap<string, VideoPlace> = new Map();
+  /** Where the videos of the current recording's episodes lie. */
+  #videoPlaces: readonly ReadonlyMap<string, VideoPlace>[] = [];
 
   constructor(
     summary: DatasetSummary,
@@ -52,18 +52,15 @@ export class PackedSink implements DatasetSink {
   }
 
   async endEpisode({ episode, part, from, manifest, position, stats }: NumberedEpisode): Promise<void> {
-    const { tasks, frames, firstFrame } = part;
+    const { tasks, frames } = part;
     if (position === 0) this.#videoPlaces = await this.#videos.add(manifest);
-    const videos = [...this.#videoPlaces].map(
-      ([key, video]) => [key, { ...video, firstFrame: video.firstFrame + firstFrame }] as const,
-    );
     await this.#table.add({
       episode,
       tasks,
       frames,
       data: this.#place,
       from,
-      videos: new Map(videos),
+      videos: this.#videoPlaces[position] ?? new Map(),
       stats,
     });
   }

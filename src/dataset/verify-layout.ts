@@ -8,7 +8,7 @@ import type { DatasetFiles } from './types.ts';
 const KNOWN = [
   /^data\/chunk-\d{3}\/file-\d{3,}\.parquet$/,
   /^meta\/episodes\/chunk-\d{3}\/file-\d{3,}\.parquet$/,
-  /^videos\/[^/]+\/chunk-\d{3}\/file-\d{3,}\.mp4$/,
+  /^videos\/[^/]+\/chunk-\d{3,}\/file-\d{3,}\.mp4$/,
 ];
 const META = new Set([INFO_PATH, STATS_PATH, TASKS_PATH]);
 

@@ -7,10 +7,8 @@ import { readAhead } from './read-ahead.ts';
 import type { StatementId } from './statements.ts';
 import type { DeclaredEpisode } from './verify-episodes.ts';
 import type { DatasetFiles } from './types.ts';
+import { fitsOneVideo } from './video-length.ts';
 
-/** Seconds beyond which 32-bit times are no longer exact enough, and episodes short enough not to care. */
-const LONG_SECONDS = 1000;
-const SHORT_EPISODE_SECONDS = 60;
 const FILES_AT_ONCE = 4;
 
 /** Frames that the episodes expect of one video file. */
@@ -140,7 +138,7 @@ function examineVideo(
     () => `${path} has ${video.keyframeDistance} pictures between keyframes`,
   );
   const seconds = video.frames / fps;
-  const fine = seconds <= LONG_SECONDS || use.episodes === 1 || use.longest / fps <= SHORT_EPISODE_SECONDS;
+  const fine = fitsOneVideo({ episodes: use.episodes, seconds, longestSeconds: use.longest / fps });
   list.expect('video-length', fine, () => `${path} lasts ${seconds} s with ${use.episodes} episodes`);
   if (isDepth(feature)) examineDepth(path, video, feature, list);
 }

@@ -7,11 +7,9 @@ import { joinVideos } from './join-videos.ts';
 import { type ChunkFile, nextPlace, placedVideoPath, VIDEO_FILES_SIZE_MB } from './layout.ts';
 import { copyToLocal } from './local-copy.ts';
 import type { DatasetFiles, EpisodeFile } from './types.ts';
+import { LONGEST_SECONDS } from './video-length.ts';
 
-/** Beyond this many seconds 32-bit times are no longer exact enough for readers. */
-const LONGEST_SECONDS = 1000;
-
-/** Where a recording's frames of one camera lie. */
+/** Where frames of one camera lie. */
 export type VideoPlace = { readonly place: ChunkFile; readonly firstFrame: number };
 
 /** What a packer needs beside the camera. */
@@ -47,7 +45,7 @@ export class VideoPacker {
     this.#limit = options.limit ?? VIDEO_FILES_SIZE_MB * 1024 * 1024;
   }
 
-  /** Takes the next recording's video and says where its frames will be. */
+  /** Takes the next video and says where its frames will be. */
   async add(video: EpisodeFile): Promise<VideoPlace> {
     const { fps } = this.#options;
     const full =

@@ -2,7 +2,7 @@ import { InputError } from '../errors.ts';
 import type { DatasetSummary } from './dataset-summary.ts';
 import type { Emit } from './data-packer.ts';
 import { isStaged, slotPlace } from './layout.ts';
-import type { DatasetFiles, EpisodeManifest } from './types.ts';
+import type { DatasetFiles, EpisodeFile, EpisodeManifest } from './types.ts';
 import { VideoPacker, type VideoPlace } from './video-packer.ts';
 
 /** Where the videos of a v3.0 dataset lie: where conversions put them, or joined into larger files. */
@@ -11,7 +11,6 @@ export class VideoPlaces {
   readonly #packers = new Map<string, VideoPacker>();
   readonly #options: { scratch: string; emit: Emit; files: DatasetFiles; signal: AbortSignal };
   #packs: boolean | undefined;
-  #places = new Map<string, VideoPlace>();
 
   constructor(
     summary: DatasetSummary,
@@ -26,30 +25,43 @@ export class VideoPlaces {
     return this.#packs ?? false;
   }
 
-  /** Where the videos of the next recording lie, by feature. Throws when some are to be joined and some not. */
-  async add({ key, slot, files }: EpisodeManifest): Promise<ReadonlyMap<string, VideoPlace>> {
-    this.#places = new Map();
+  /**
+   * Where the episodes of the next recording lie, by feature, in order. Throws when some videos are to be joined and some
+   * not.
+   */
+  async add(manifest: EpisodeManifest): Promise<readonly ReadonlyMap<string, VideoPlace>[]> {
+    const { key, slot, files, episodes } = manifest;
+    const places = episodes.map(() => new Map<string, VideoPlace>());
     for (const feature of this.#summary.features) {
       if (feature.dtype !== 'video') continue;
-      const video = files.find((file) => file.feature === feature.key);
-      if (!video) throw new InputError(`the manifest ${key} has no video of ${feature.key}`);
-      const staged = isStaged(video.path);
-      this.#packs ??= staged;
-      if (staged !== this.#packs) {
-        throw new InputError(
-          'some recordings were converted with videos.pack and some without: convert them alike',
-        );
+      for (const video of files.filter((file) => file.feature === feature.key)) {
+        const { place, firstFrame } = this.#joins(video)
+          ? await this.#packer(feature.key).add(video)
+          : { place: slotPlace(slot, video.episode), firstFrame: 0 };
+        for (const [episode, part] of episodes.entries()) {
+          if ((video.episode ?? episode) !== episode) continue;
+          const first = video.episode === undefined ? part.firstFrame : 0;
+          places[episode]?.set(feature.key, { place, firstFrame: firstFrame + first });
+        }
       }
-      this.#places.set(
-        feature.key,
-        staged ? await this.#packer(feature.key).add(video) : { place: slotPlace(slot), firstFrame: 0 },
-      );
+      if (!places.every((each) => each.has(feature.key))) {
+        throw new InputError(`the manifest ${key} has no video of ${feature.key}`);
+      }
     }
-    return this.#places;
+    return places;
   }
 
   async finish(): Promise<void> {
     for (const packer of this.#packers.values()) await packer.finish();
+  }
+
+  #joins({ path }: EpisodeFile): boolean {
+    const staged = isStaged(path);
+    this.#packs ??= staged;
+    if (staged === this.#packs) return staged;
+    throw new InputError(
+      'some recordings were converted with videos.pack and some without: convert them alike',
+    );
   }
 
   #packer(key: string): VideoPacker {

@@ -34,8 +34,10 @@ export type DatasetWriterOptions = {
   readonly video: VideoSettings;
   /** Rows expected when the recording is one episode: decides which pictures are sampled for statistics. */
   readonly expectedFrames: number;
-  /** Format the files are for; v2.1 wants a video of its own for each episode. Default v3.0. */
+  /** Format the files are for. Default v3.0. */
   readonly format?: DatasetFormat;
+  /** Each episode gets a video of its own, as v2.1 wants it. */
+  readonly apart?: boolean;
   /** The recording may be cut into several episodes, whose lengths are not known beforehand. */
   readonly split?: boolean;
   /** Video features whose coded pictures are taken over as they are. */
@@ -59,7 +61,8 @@ type Episode = {
 };
 
 /**
- * Writes what one recording adds to a dataset: one table, and one video a camera, over all its episodes.
+ * Writes what one recording adds to a dataset: one table, and one video a camera, over all its episodes
+ * or one for each.
  * `addFrame` … `saveEpisode`, as often as there are episodes, then `finish`. The files are a pure function of the
  * frames and settings. After an error, `abort` gives back processes and handles; it may be called in every state.
  */
@@ -238,11 +241,12 @@ export class DatasetWriter {
       ffmpeg,
       onQueued,
     };
-    if (feature.camera?.depthUnit !== undefined) return new DepthTrack(encoder);
     const copied = this.#options.copied?.get(feature.key);
-    const open = (options: EncoderOptions) =>
-      copied ? new CopyTrack(options, copied) : new VideoTrack(options);
-    if (this.#options.format !== 'v2.1') return open(encoder);
+    const open = (options: EncoderOptions) => {
+      if (feature.camera?.depthUnit !== undefined) return new DepthTrack(options);
+      return copied ? new CopyTrack(options, copied) : new VideoTrack(options);
+    };
+    if (!this.#options.apart) return open(encoder);
     return new EpisodeVideos(encoder, open, (video) => void this.#closeVideo(feature.key, video));
   }
 

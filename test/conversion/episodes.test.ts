@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { datasetConfig } from '../../src/conversion/config.ts';
 import { convertEpisode } from '../../src/conversion/convert.ts';
+import { reportEpisode } from '../../src/conversion/report-episode.ts';
 import { verifyDataset } from '../../src/dataset/verify.ts';
 import { bench, temporaryFolder } from '../helpers/conversion.ts';
 import { demonstration, headerOf, SECOND, START } from '../helpers/demonstration.ts';
@@ -98,6 +99,28 @@ test('a topic cuts a recording into episodes, each with the task that holds when
   t.like(result, { episodes: 2, frames: 22, tasks: 2 });
   t.is(manifest.episodes[0]?.stats['next.done']?.max[0], 1);
   t.is(again.outcome, 'skipped');
+});
+
+test('a recording too long for one video of long episodes gets one for each; readers would miss frames', async (t) => {
+  const source = await recordingOf(t, (channels) => channels, { seconds: 1100, fps: 1, jointRate: 2 });
+  await writeFile(
+    join(source, '..', 'marks.json'),
+    '[{"start": 1, "end": 520, "task": "pick"}, {"start": 530, "end": 1090, "task": "place"}]',
+  );
+  const align = { method: 'hold', max_age: 2, missing: 'error' };
+  const config = { ...base, fps: 1, align, video: { gop: 1 }, episodes: { split: { marks: 'marks.json' } } };
+  const { manifest, context } = await convert(t, source, config);
+  t.deepEqual(
+    manifest.files.flatMap(({ path, type, frames }) => (type === 'video' ? [[path, frames]] : [])),
+    [
+      ['videos/observation.images.cam_high/chunk-000/file-000.mp4', manifest.episodes[0]?.frames],
+      ['videos/observation.images.cam_high/chunk-1000000/file-000.mp4', manifest.episodes[1]?.frames],
+    ],
+  );
+  const { output: storage, signal } = context;
+  const scratch = await temporaryFolder(t);
+  const page = await reportEpisode({ storage, scratch, signal, key: 'episode', episode: 1 });
+  t.regex(page, /src="data:image/, 'the report finds the pictures of the second video');
 });
 
 test('marks beside the recording cut it; other marks or another task make another episode', async (t) => {

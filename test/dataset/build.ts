@@ -115,6 +115,7 @@ export async function writeRecording(
     fps?: number;
     format?: DatasetFormat;
     pack?: boolean;
+    apart?: boolean;
     copied?: ReadonlyMap<string, CopiedCamera>;
   } = {},
 ): Promise<Written> {
@@ -128,6 +129,7 @@ export async function writeRecording(
     expectedFrames: plan.lengths.reduce((sum, length) => sum + length, 0),
     split: plan.lengths.length > 1,
     format: options.format ?? 'v3.0',
+    apart: options.apart ?? options.format === 'v2.1',
     ...(options.copied && { copied: options.copied }),
     signal: new AbortController().signal,
     metrics: createMetrics(new Registry()).video,

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import test from 'ava';
 import { DataPacker } from '../../src/dataset/data-packer.ts';
 import { finalizeDataset } from '../../src/dataset/finalize.ts';
-import { dataPath, nextPlace, slotPlace, videoPath } from '../../src/dataset/layout.ts';
+import { dataPath, nextPlace, ownerOfFile, slotPlace, videoPath } from '../../src/dataset/layout.ts';
 import { openLocalFile } from '../../src/dataset/local-file.ts';
 import { parseManifest, serializeManifest } from '../../src/dataset/manifest.ts';
 import { openParquet } from '../../src/dataset/parquet.ts';
@@ -49,6 +49,8 @@ test('places are counted over chunks of 1000 files', (t) => {
   t.is(dataPath({ chunk: 2, file: 7 }), 'data/chunk-002/file-007.parquet');
   t.deepEqual(nextPlace({ chunk: 0, file: 999 }), { chunk: 1, file: 0 });
   t.deepEqual(slotPlace(12_345), { chunk: 12, file: 345 });
+  t.deepEqual(slotPlace(12_345, 2), { chunk: 2_000_012, file: 345 });
+  t.deepEqual(ownerOfFile(videoPath('cam', 12_345, 2)), { slot: 12_345 });
   t.is(videoPath('observation.images.wrist', 1001), 'videos/observation.images.wrist/chunk-001/file-001.mp4');
 });
 

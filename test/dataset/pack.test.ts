@@ -36,6 +36,33 @@ async function numbersIn(path: string): Promise<number[]> {
   );
 }
 
+for (const pack of [true, false]) {
+  test(`episodes with videos of their own have their places, ${pack ? 'joined' : 'as they are'}`, async (t) => {
+    const { root } = await buildDataset(await tempFolder(t), PLANS, { pack, apart: true });
+    const faults = (await verifyDataset(folderFiles(root))).filter(({ ok }) => !ok);
+    t.deepEqual(faults, []);
+    const rows = await parquetReadObjects({
+      file: await asyncBufferFromFile(join(root, 'meta/episodes/chunk-000/file-000.parquet')),
+    });
+    const places = rows.map((row) =>
+      ['chunk_index', 'file_index', 'from_timestamp'].map((name) => Number(row[`videos/${KEY}/${name}`])),
+    );
+    const joined = [0, 0.7, 1.2, 1.8].map((from) => [0, 0, from]);
+    const [first, second, third, fourth] = [
+      [0, 0, 0],
+      [0, 1, 0],
+      [1_000_000, 1, 0],
+      [0, 2, 0],
+    ];
+    t.deepEqual(places, pack ? joined : [first, second, third, fourth]);
+    if (!pack)
+      t.deepEqual(
+        await numbersIn(join(root, `videos/${KEY}/chunk-1000000/file-001.mp4`)),
+        [1005, 1006, 1007, 1008, 1009, 1010],
+      );
+  });
+}
+
 test('packed videos are one file a camera in which every episode has its place, also after an append', async (t) => {
   const dir = await tempFolder(t);
   const { root, manifests } = await buildDataset(dir, PLANS, { pack: true });
