@@ -52,6 +52,50 @@ test('a program inspects, converts and verifies, and is told of every step and e
   t.is(again.recordings[0]?.state, 'skipped');
 });
 
+test('a recording that does not fit to the others fails, and the dataset is whole without it', async (t) => {
+  const folder = await temporaryFolder(t);
+  const sources = await Promise.all(
+    ['first', 'second', 'third'].map(async (name, at) => {
+      const path = join(folder, `${name}.mcap`);
+      const joints = at === 1 ? ['shoulder', 'elbow'] : ['shoulder', 'elbow', 'wrist'];
+      await writeFile(path, await demonstration({ seconds: 1, cameras: [], task: null, joints }));
+      return path;
+    }),
+  );
+  const out = join(folder, 'dataset');
+  const told: string[] = [];
+  const { recordings, dataset } = await convert(sources, {
+    config,
+    out,
+    task: 'Do it.',
+    onRecording: ({ state }) => told.push(state),
+  });
+  const states = recordings.map(({ state }) => state);
+  t.deepEqual(states, ['completed', 'failed', 'completed']);
+  t.deepEqual(told, ['completed', 'completed', 'completed', 'failed']);
+  const [, misfit] = recordings;
+  t.true(misfit?.state === 'failed' && misfit.error instanceof InputError);
+  t.regex(
+    misfit?.state === 'failed' ? misfit.error.message : '',
+    /must agree on action: file:.*first\.mcap has .*"wrist".*, file:.*second\.mcap has /,
+  );
+  t.like(dataset, { episodes: 2 });
+  t.true((await verify(out)).ok);
+
+  // one of them in another way: what is published stays a dataset
+  const slower = { ...config, fps: 15 } as const;
+  const again = await convert(sources.slice(0, 1), { config: slower, out, task: 'Do it.' });
+  t.is(again.recordings[0]?.state, 'failed');
+  t.like(again.dataset, { episodes: 1 });
+  t.true((await verify(out)).ok);
+  const complete = convert(sources.slice(0, 2), {
+    config: { ...config, publish: 'complete' },
+    out,
+    task: 'Do it.',
+  });
+  await t.throwsAsync(complete, { instanceOf: InputError, message: /must agree on action/ });
+});
+
 test('an output belongs to one conversion at a time; what a killed one left does not stand in the way', async (t) => {
   const folder = await temporaryFolder(t);
   const out = join(folder, 'dataset');

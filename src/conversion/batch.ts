@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { CanceledError, throwIfAborted, toError } from '../errors.ts';
+import { CanceledError, InputError, throwIfAborted, toError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
 import type { UploadCoordinator } from '../storage/coordinator.ts';
 import type { DatasetConfig } from './config.ts';
@@ -86,7 +86,7 @@ async function convertAll(
     listener.onOutcome?.(outcome);
   }
   const lost = ended.filter(({ state }) => state === 'failed');
-  await removeLeftOvers(output, lost, async () => async () => {}, context);
+  await removeLeftOvers(output, lost, alone, context);
   await write(context, (put) => writeResult(put, runId, ended));
   const failed = outcomes.some((outcome) => outcome.state === 'failed');
   const converted = new Set(ended.filter(({ state }) => state !== 'failed').map(({ key }) => key));
@@ -94,12 +94,39 @@ async function convertAll(
     ({ key, ended: before }) =>
       !converted.has(key) && (before?.state === 'completed' || before?.state === 'skipped'),
   );
-  const keys = [...earlier, ...planned.filter(({ key }) => converted.has(key))]
-    .toSorted((a, b) => a.slot - b.slot)
-    .map(({ key }) => key);
+  const published = [...earlier, ...planned.filter(({ key }) => converted.has(key))].toSorted(
+    (a, b) => a.slot - b.slot,
+  );
+  const keys = published.map(({ key }) => key);
   if (keys.length === 0 || (failed && config.publish === 'complete')) return { outcomes, dataset: undefined };
-  return { outcomes, dataset: await finalizeDataset({ datasetId, runId, config, keys }, context) };
+  const dataset = await finalizeDataset({ datasetId, runId, config, keys }, context);
+  if (dataset.misfits.length === 0) return { outcomes, dataset };
+
+  const reasons = new Map(dataset.misfits.map(({ key, reason }) => [key, reason]));
+  const misfits = published.filter(({ key }) => reasons.has(key));
+  for (const { key, source } of misfits) {
+    const outcome = { state: 'failed', source, error: new InputError(reasons.get(key)) } as const;
+    listener.onOutcome?.(outcome);
+    const at = planned.findIndex((recording) => recording.key === key);
+    if (at >= 0) outcomes[at] = outcome;
+  }
+  const before = earlier.flatMap((each) => (each.ended && reasons.has(each.key) ? [each.ended] : []));
+  const again = [...ended, ...before].map((each) => {
+    const reason = reasons.get(each.key);
+    return reason === undefined ? each : { ...each, state: 'failed' as const, frames: 0, reason };
+  });
+  await removeLeftOvers(
+    output,
+    misfits.map((each) => ({ ...each, misfit: true })),
+    alone,
+    context,
+  );
+  await write(context, (put) => writeResult(put, runId, again));
+  return { outcomes, dataset };
 }
+
+/** Nobody else converts while the output is claimed. */
+const alone = async () => async () => {};
 
 async function convertOne(
   recording: PlannedRecording,

@@ -121,7 +121,9 @@ export const datasetConfig = z
     publish: z
       .enum(['partial', 'complete'])
       .default('partial')
-      .describe('partial: the dataset of what succeeded, failures listed; complete: all or none.'),
+      .describe(
+        'partial: the dataset of what succeeded and fits together, failures listed; complete: all or none.',
+      ),
     tolerate: tolerate.prefault({}).describe('Shares of damage that do not fail an episode.'),
     reorder: seconds
       .default(1)

@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { INFO_PATH, manifestPath } from '../dataset/layout.ts';
 import { finalizeDataset as packDataset } from '../dataset/finalize.ts';
+import type { DatasetInfo } from '../dataset/info.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
@@ -15,7 +16,8 @@ const LEFT_OVER_MS = 24 * 60 * 60 * 1000;
 /**
  * Makes the dataset of the recordings whose manifests lie in the store, in the order given, and publishes
  * `meta/info.json` last. Reads nothing but the store, keeps nothing: it may run again after a crash, an append or a
- * retry, and writes the same bytes for the same manifests.
+ * retry, and writes the same bytes for the same manifests. Recordings that do not fit to the others are left out; with
+ * `publish: complete` they are an `InputError`.
  */
 export async function finalizeDataset(
   request: FinalizeRequest,
@@ -26,12 +28,15 @@ export async function finalizeDataset(
   return withReleasers(async (release) => {
     release(() => rm(scratch, { recursive: true, force: true }));
     release(() => coordinator.close());
-    const { episodes, frames, tasks } = await packDataset({
+    const { episodes, frames, tasks, misfits } = await packDataset({
       manifests: { [Symbol.asyncIterator]: () => manifestsOf(request, context) },
       files: output,
       // What a process leaves that is killed goes with its other attempts.
       scratch: await createAttempt(scratch),
       signal,
+      partial: request.config.publish === 'partial',
+      published: await publishedInfo(context),
+      ...(request.outdated && { outdated: request.outdated }),
       emit: async ({ path, type, body }) => {
         const file = { key: path, type, body };
         await (path === INFO_PATH ? coordinator.publish(file) : coordinator.add(file));
@@ -39,8 +44,23 @@ export async function finalizeDataset(
       remove: (path) => output.remove(path, { signal }),
     });
     await sweep(context);
-    return { episodes, frames, tasks };
+    return { episodes, frames, tasks, misfits };
   });
+}
+
+/** `meta/info.json` as it is published; undefined where there is none that can be read. */
+async function publishedInfo({ output, signal }: FinalizeContext): Promise<Partial<DatasetInfo> | undefined> {
+  if (!(await output.head(INFO_PATH, { signal }))) return undefined;
+  const object = await output.open(INFO_PATH, { signal });
+  try {
+    const text = new TextDecoder().decode(await object.read(0n, await object.size()));
+    return JSON.parse(text) as Partial<DatasetInfo>;
+  } catch (thrown) {
+    if (thrown instanceof SyntaxError) return undefined;
+    throw thrown;
+  } finally {
+    await object.close();
+  }
 }
 
 /** Temporary files and unfinished uploads of attempts that died more than a day ago; not being able to is no failure. */

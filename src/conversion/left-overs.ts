@@ -4,13 +4,18 @@ import type { Storage } from '../storage/types.ts';
 import type { Log } from './types.ts';
 
 /** A recording that is not going to be published by this run. */
-export type Unpublished = { readonly key: string; readonly slot: number };
+export type Unpublished = {
+  readonly key: string;
+  readonly slot: number;
+  /** It was converted, but does not fit to the others: its manifest goes, too. */
+  readonly misfit?: boolean;
+};
 
 /**
  * Files are sent before their recording is verified, and an attempt that is killed takes nothing back: what it sent stays
  * when no later attempt gets to the end either. This removes such files of recordings that have ended without a manifest.
  * `claim` keeps others from converting one of them meanwhile (`undefined`: somebody does); its result gives it free again.
- * A recording with a manifest keeps all its files, whoever wrote it. Not being able to remove is told, and no failure.
+ * A recording with a manifest keeps all its files, whoever wrote it, unless it does not fit to its dataset. Not being able to remove is told, and no failure.
  */
 export async function removeLeftOvers(
   output: Storage,
@@ -21,11 +26,16 @@ export async function removeLeftOvers(
   let removed = 0;
   if (recordings.length === 0) return removed;
   try {
-    for (const [key, paths] of await leftOversOf(output, recordings, signal)) {
+    const found = await leftOversOf(output, recordings, signal);
+    for (const { key, misfit = false } of recordings) {
+      const paths = found.get(key) ?? [];
+      if (paths.length === 0 && !misfit) continue;
       const release = await claim(key);
       if (release === undefined) continue;
       try {
-        if (await output.head(manifestPath(key), { signal })) continue;
+        const manifest = manifestPath(key);
+        if (misfit) await output.remove(manifest, { signal });
+        else if (await output.head(manifest, { signal })) continue;
         for (const path of paths) await output.remove(path, { signal });
         removed += paths.length;
       } finally {
@@ -62,5 +72,5 @@ async function leftOversOf(
       if (owner && 'slot' in owner) found.get(keyOfSlot.get(owner.slot) ?? '')?.push(path);
     }
   }
-  return new Map([...found].filter(([, paths]) => paths.length > 0));
+  return found;
 }

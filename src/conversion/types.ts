@@ -1,3 +1,4 @@
+import type { Misfit } from '../dataset/agreement.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import type { Metrics } from '../metrics/index.ts';
 import type { RecordingFilesOptions } from '../storage/recording-files.ts';
@@ -74,6 +75,8 @@ export type FinalizeRequest = {
   readonly config: DatasetConfig;
   /** Ledger keys of the manifests under `.roboflow/episodes/`, in plan order; never empty. */
   readonly keys: readonly string[];
+  /** Those of them whose recordings were tried again since, and failed. */
+  readonly outdated?: ReadonlySet<string>;
 };
 
 /** What finalize is given beside the request. */
@@ -84,4 +87,6 @@ export type FinalizeResult = {
   readonly episodes: number;
   readonly frames: number;
   readonly tasks: number;
+  /** Recordings that do not fit to the others, and were left out: none with `publish: complete`. */
+  readonly misfits: readonly Misfit[];
 };

@@ -10,36 +10,9 @@ import type { DatasetFormat, EpisodeManifest, EpisodePart, FeatureStats } from '
 const QUANTILE_NAMES = Object.keys(QUANTILES) as QuantileName[];
 const NO_QUANTILES: Readonly<Record<QuantileName, number>> = { q01: 0, q10: 0, q50: 0, q90: 0, q99: 0 };
 
-/** What all recordings must agree on, for the message when they do not. */
-function contract(manifest: EpisodeManifest): [string, unknown][] {
-  const features = manifest.features.map(
-    ({ key, dtype, shape, names }) => [key, { dtype, shape, names }] as const,
-  );
-  return [
-    ['format', manifest.format ?? 'v3.0'],
-    ['fps', manifest.fps],
-    ['robot_type', manifest.robotType],
-    ['the list of features', features.map(([key]) => key)],
-    ...features.map(([key, feature]): [string, unknown] => [key, feature]),
-    ...Object.entries(manifest.videoInfo).map(([key, info]): [string, unknown] => [
-      `the video of ${key}`,
-      streamOf(info),
-    ]),
-  ];
-}
-
-/** How a video was encoded, which copied ones do not tell. */
-const ENCODING: ReadonlySet<string> = new Set(
-  ['g', 'crf', 'preset', 'fast_decode', 'video_backend', 'extra_options'].map((name) => `video.${name}`),
-);
-
-function streamOf(info: VideoInfo): VideoInfo {
-  return Object.fromEntries(Object.entries(info).filter(([name]) => !ENCODING.has(name)));
-}
-
 /**
- * First pass over the manifests in plan order: what holds for the whole dataset before any row is read. Recordings that
- * do not fit together are an `InputError` naming both.
+ * First pass over the manifests in plan order: what holds for the whole dataset before any row is read. They must agree
+ * (`Agreement`).
  */
 export class DatasetSummary {
   #first: EpisodeManifest | undefined;
@@ -55,7 +28,6 @@ export class DatasetSummary {
 
   add(manifest: EpisodeManifest): void {
     this.#first ??= manifest;
-    this.#checkAgreement(this.#first, manifest);
     this.#addVideoInfos(manifest);
     this.#recordings += 1;
     for (const part of manifest.episodes) {
@@ -64,20 +36,6 @@ export class DatasetSummary {
       this.#longest = Math.max(this.#longest, part.frames);
       for (const task of part.tasks) if (!this.#tasks.has(task)) this.#tasks.set(task, this.#tasks.size);
       for (const feature of this.#first.features) this.#addStats(feature, part, manifest.key);
-    }
-  }
-
-  #checkAgreement(first: EpisodeManifest, other: EpisodeManifest): void {
-    if (first === other) return;
-    const expected = contract(first);
-    const found = new Map(contract(other));
-    for (const [what, value] of expected) {
-      const own = found.get(what);
-      if (JSON.stringify(value) === JSON.stringify(own)) continue;
-      throw new InputError(
-        `recordings of one dataset must agree on ${what}: ${first.source.url} has ${JSON.stringify(value)}, ` +
-          `${other.source.url} has ${JSON.stringify(own) ?? 'nothing'}`,
-      );
     }
   }
 
@@ -133,11 +91,6 @@ export class DatasetSummary {
   #some(): EpisodeManifest {
     if (!this.#first) throw new InputError('a dataset needs at least one converted recording, found none');
     return this.#first;
-  }
-
-  /** Throws `InputError` when there was no recording at all. */
-  check(): void {
-    this.#some();
   }
 
   get format(): DatasetFormat {

@@ -1,10 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import { InputError, throwIfAborted } from '../errors.ts';
+import { Agreement, type Misfit } from './agreement.ts';
 import { cellNumbers } from './cells.ts';
 import { DEFAULT_FEATURES, isCamera, statFeatures } from './columns.ts';
 import type { Emit } from './data-packer.ts';
 import type { DatasetSink } from './dataset-sink.ts';
-import { DatasetSummary } from './dataset-summary.ts';
+import type { DatasetSummary } from './dataset-summary.ts';
+import type { DatasetInfo } from './info.ts';
 import { isChunked, stagedPath } from './layout.ts';
 import { PackedSink } from './packed-sink.ts';
 import { type ColumnValues, openParquet, type ParquetReader } from './parquet.ts';
@@ -24,6 +26,12 @@ export type FinalizeInput = {
   /** Folder for files under construction; made when missing, emptied file by file. */
   readonly scratch: string;
   readonly signal: AbortSignal;
+  /** Recordings that do not fit to the others are left out, instead of refused with all. */
+  readonly partial?: boolean;
+  /** `meta/info.json` of the dataset as it was published before. */
+  readonly published?: Partial<DatasetInfo> | undefined;
+  /** Keys of manifests whose recordings were tried again since, and failed. */
+  readonly outdated?: ReadonlySet<string>;
   /** Publishes one file; `meta/info.json` comes last. */
   readonly emit: Emit;
   /** Removes a data or episodes file of an earlier run that this one did not write; called before `meta/info.json`. */
@@ -36,6 +44,8 @@ export type Finalized = {
   readonly frames: number;
   readonly tasks: number;
   readonly paths: readonly string[];
+  /** Recordings that were left out. */
+  readonly misfits: readonly Misfit[];
 };
 
 /** Staged tables up to this size are read in one piece, ahead of their turn. */
@@ -47,16 +57,18 @@ type Staged = { manifest: EpisodeManifest; table: ParquetReader; close: () => Pr
 /**
  * Makes the dataset of the recordings that have manifests: numbers the episodes in plan order without holes, packs the
  * rows, writes episodes, tasks, statistics, and `meta/info.json` last. Memory does not grow with the number of rows;
- * the same manifests give the same bytes.
+ * the same manifests give the same bytes. Throws `InputError` for recordings that do not fit together, unless `partial`.
  */
 export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> {
   const { manifests, files, scratch, signal } = input;
-  const summary = new DatasetSummary();
+  const agreement = new Agreement(input.outdated);
   for await (const manifest of manifests) {
     throwIfAborted(signal);
-    summary.add(manifest);
+    agreement.add(manifest);
   }
-  summary.check();
+  const { summary, misfits } = agreement.choose(input.published);
+  const [misfit] = misfits;
+  if (misfit && !input.partial) throw new InputError(misfit.reason);
   await mkdir(scratch, { recursive: true });
   const paths: string[] = [];
   const emit: Emit = async (file) => {
@@ -72,7 +84,7 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
   try {
     let recordings = 0;
     const staged = readAhead(
-      manifests,
+      fitting(manifests, new Set(misfits.map(({ key }) => key))),
       READ_AHEAD,
       (manifest) => openStaged(manifest, files),
       ({ close }) => close(),
@@ -97,7 +109,14 @@ export async function finalizeDataset(input: FinalizeInput): Promise<Finalized> 
     await sink.abort();
     throw error;
   }
-  return { episodes: summary.episodes, frames: summary.frames, tasks: summary.tasks.length, paths };
+  return { episodes: summary.episodes, frames: summary.frames, tasks: summary.tasks.length, paths, misfits };
+}
+
+async function* fitting(
+  manifests: FinalizeInput['manifests'],
+  misfits: ReadonlySet<string>,
+): AsyncGenerator<EpisodeManifest> {
+  for await (const manifest of manifests) if (!misfits.has(manifest.key)) yield manifest;
 }
 
 /**

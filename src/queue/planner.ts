@@ -10,6 +10,7 @@ import {
 } from '../conversion/ledger.ts';
 import { removeLeftOvers, type Unpublished } from '../conversion/left-overs.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult, Log } from '../conversion/types.ts';
+import type { Misfit } from '../dataset/agreement.ts';
 import { InputError, throwIfAborted } from '../errors.ts';
 import type { Storage } from '../storage/types.ts';
 import { isFinal, reasonOf } from './failures.ts';
@@ -217,11 +218,12 @@ async function finish(
   const { blocked } = await store.stopped(run.runId, '');
   const goesOn = await store.setState(run, { state: 'finalizing' });
   const output = setting.openOutput(run.output);
-  const result = goesOn
+  const { misfits = [], ...result } = goesOn
     ? await publish(setting, run, job, output, blocked, signal)
     : { state: 'cancelled' as const, episodes: 0, frames: 0 };
+  await recordMisfits(store, run, misfits);
   if (blocked === undefined) {
-    await removeUnpublished(setting, run, output, { jobId: job.id ?? '', token }, signal);
+    await removeUnpublished(setting, run, output, { jobId: job.id ?? '', token, misfits }, signal);
     await writeLedgerResult(setting, run, output, signal);
   }
   await store.setState(run, {
@@ -240,37 +242,52 @@ async function publish(
   output: Storage,
   blocked: string | undefined,
   signal: AbortSignal,
-): Promise<DatasetResult> {
+): Promise<DatasetResult & { readonly misfits?: readonly Misfit[] }> {
   const nothing = { episodes: 0, frames: 0 };
   if (blocked !== undefined) return { state: 'failed', ...nothing, reason: blocked };
-  const { keys, absent } = await publishable(setting.store, run.datasetId, output, signal);
+  const { keys, outdated, absent } = await publishable(setting.store, run.datasetId, output, signal);
   if (keys.length === 0) return { state: 'failed', ...nothing, reason: 'no recording was converted' };
   if (absent > 0 && run.config.publish === 'complete') {
     const reason = `${absent} of ${absent + keys.length} recordings were not converted and the config says publish: complete`;
     return { state: 'failed', ...nothing, reason };
   }
-  const request = { datasetId: run.datasetId, runId: run.runId, config: run.config, keys };
+  const request = { datasetId: run.datasetId, runId: run.runId, config: run.config, keys, outdated };
   const scratch = join(setting.scratch, `${run.runId}-finalize-${job.attemptsStarted}-${process.pid}`);
   const context = { ...setting.context, output, scratch, log: setting.log, signal };
   const result = await setting.context.metrics.conversion.timeStage('finalize', () =>
     setting.finalize(request, context),
   );
-  return { state: absent > 0 ? 'partial' : 'completed', episodes: result.episodes, frames: result.frames };
+  const { episodes, frames, misfits } = result;
+  return { state: absent + misfits.length > 0 ? 'partial' : 'completed', episodes, frames, misfits };
+}
+
+/** What was converted, and does not fit to the others, has failed in the end. */
+async function recordMisfits(store: DatasetStore, run: Run, misfits: readonly Misfit[]): Promise<void> {
+  const outcomes = await store.outcomes(
+    run.datasetId,
+    misfits.map(({ key }) => key),
+  );
+  for (const [i, { key, reason }] of misfits.entries()) {
+    const outcome = outcomes[i];
+    if (outcome?.state !== 'completed' && outcome?.state !== 'skipped') continue;
+    await store.record(run.datasetId, key, { ...outcome, state: 'failed', frames: 0, reason });
+  }
 }
 
 /**
- * Keys of the recordings to publish, in slot order, and how many of the dataset are absent. What counts is the
- * manifest; one of a recording whose newest try did not succeed counts as long as its files are whole.
- * Recordings that a newer run is still converting are neither.
+ * Keys of the recordings to publish, in slot order, which of them have failed since, and how many of the dataset are
+ * absent. What counts is the manifest; one of a recording whose newest try did not succeed counts as long as its files
+ * are whole. Recordings that a newer run is still converting are neither.
  */
 async function publishable(
   store: DatasetStore,
   datasetId: string,
   output: Storage,
   signal: AbortSignal,
-): Promise<{ keys: string[]; absent: number }> {
+): Promise<{ keys: string[]; outdated: Set<string>; absent: number }> {
   const manifests = await manifestKeys(output, signal);
   const found: { key: string; slot: number }[] = [];
+  const outdated = new Set<string>();
   let absent = 0;
   for await (const part of pages(store, datasetId)) {
     for (const { key, entry, outcome } of part) {
@@ -278,26 +295,39 @@ async function publishable(
       const succeeded = outcome?.state === 'completed' || outcome?.state === 'skipped';
       if (there && entry && (succeeded || (await manifestHolds(output, key, signal)))) {
         found.push({ key, slot: entry.slot ?? 0 });
-        if (outcome && !succeeded) absent++;
+        if (outcome && !succeeded) {
+          outdated.add(key);
+          absent++;
+        }
       } else if (outcome) absent++;
     }
   }
-  return { keys: found.toSorted((a, b) => a.slot - b.slot).map(({ key }) => key), absent };
+  const keys = found.toSorted((a, b) => a.slot - b.slot).map(({ key }) => key);
+  return { keys, outdated, absent };
 }
 
-/** Takes back what attempts of recordings that ended without a manifest had sent, unless somebody converts them anew. */
+/**
+ * Takes back what attempts of recordings that ended without a manifest had sent, and what does not fit to the others,
+ * unless somebody converts them anew.
+ */
 async function removeUnpublished(
   { store, log }: PlannerSetting,
   { datasetId }: Run,
   output: Storage,
-  { jobId, token }: { readonly jobId: string; readonly token: string },
+  {
+    jobId,
+    token,
+    misfits,
+  }: { readonly jobId: string; readonly token: string; readonly misfits: readonly Misfit[] },
   signal: AbortSignal,
 ): Promise<void> {
+  const unfit = new Set(misfits.map(({ key }) => key));
   const unpublished: Unpublished[] = [];
   for await (const part of pages(store, datasetId)) {
     for (const { key, entry, outcome } of part) {
       const lost = outcome?.state === 'failed' || outcome?.state === 'cancelled';
-      if (lost && entry?.slot !== undefined) unpublished.push({ key, slot: entry.slot });
+      if (lost && entry?.slot !== undefined)
+        unpublished.push({ key, slot: entry.slot, misfit: unfit.has(key) });
     }
   }
   const claim = async (key: string) => {

@@ -136,7 +136,7 @@ async function runWorker(url: string, folder: string): Promise<void> {
       return { outcome: 'completed', manifest: manifestOf(request), upload };
     },
     listSources: () => Promise.resolve([]),
-    finalize: () => Promise.resolve({ episodes: 0, frames: 0, tasks: 0 }),
+    finalize: () => Promise.resolve({ episodes: 0, frames: 0, tasks: 0, misfits: [] }),
     scratch: folder,
     context: { bufferMaxBytes: 1, upload: { concurrency: 4, maxAttempts: 3 }, metrics },
     log: silent,

@@ -4,7 +4,7 @@ import { dirname, join, relative, sep } from 'node:path';
 import { Registry } from 'prom-client';
 import sharp from 'sharp';
 import type { CopiedCamera } from '../../src/dataset/copy-track.ts';
-import { finalizeDataset, type Finalized } from '../../src/dataset/finalize.ts';
+import { finalizeDataset, type Finalized, type FinalizeInput } from '../../src/dataset/finalize.ts';
 import { conversionVideoPath, stagedPath } from '../../src/dataset/layout.ts';
 import { openLocalFile } from '../../src/dataset/local-file.ts';
 import { parseManifest, serializeManifest } from '../../src/dataset/manifest.ts';
@@ -215,9 +215,11 @@ export async function publishRecording(
 export async function finalizeInto(
   root: string,
   manifests: readonly EpisodeManifest[],
+  options: Pick<FinalizeInput, 'partial' | 'published' | 'outdated'> = {},
 ): Promise<Finalized & { order: string[] }> {
   const order: string[] = [];
   const totals = await finalizeDataset({
+    ...options,
     manifests,
     files: folderFiles(root),
     scratch: join(root, '..', 'scratch'),

@@ -4,6 +4,7 @@ import test from 'ava';
 import { DataPacker } from '../../src/dataset/data-packer.ts';
 import { finalizeDataset } from '../../src/dataset/finalize.ts';
 import { dataPath, nextPlace, ownerOfFile, slotPlace, videoPath } from '../../src/dataset/layout.ts';
+import type { DatasetInfo } from '../../src/dataset/info.ts';
 import { openLocalFile } from '../../src/dataset/local-file.ts';
 import { parseManifest, serializeManifest } from '../../src/dataset/manifest.ts';
 import { openParquet } from '../../src/dataset/parquet.ts';
@@ -183,6 +184,37 @@ test('recordings that do not fit together are refused, naming both', async (t) =
     );
     t.regex(error.message, expected);
   }
+});
+
+test('recordings that do not fit are left out where a dataset of the others is wanted', async (t) => {
+  const plan = { lengths: [2], tasks: ['a'] };
+  const { root, manifests } = await buildDataset(await tempFolder(t), [plan, plan, plan], options);
+  const published = JSON.parse(await readFile(join(root, 'meta/info.json'), 'utf8')) as DatasetInfo;
+  const odd = (at: number) => {
+    const manifest = manifests[at] as EpisodeManifest;
+    const features = manifest.features.map((f) =>
+      f.key === 'action' ? { ...f, names: ['elbow', 'shoulder'] } : f,
+    );
+    return { ...manifest, features };
+  };
+  const left = async (oddAt: readonly number[], given: Parameters<typeof finalizeInto>[2]) => {
+    const mixed = manifests.map((manifest, at) => (oddAt.includes(at) ? odd(at) : manifest));
+    const { misfits, episodes } = await finalizeInto(root, mixed, { partial: true, ...given });
+    t.is(episodes, 3 - misfits.length);
+    for (const { reason } of misfits) t.regex(reason, /must agree on action: file:.* has .*, file:.* has /);
+    return misfits.map(({ key }) => Number(key.slice('rec-'.length)));
+  };
+  t.deepEqual(await left([0], {}), [0], 'the most make the dataset, though the first is another');
+  t.deepEqual(await failed(root), [], 'which is whole');
+  t.deepEqual(await left([1, 2], {}), [0]);
+  t.deepEqual(await left([1, 2], { published }), [1, 2], 'what is published stays');
+  t.deepEqual(await left([1], { outdated: new Set(['rec-0002']) }), [1], 'of as many the first');
+  t.deepEqual(
+    await left([1, 2], { published, outdated: new Set(['rec-0000']) }),
+    [0],
+    'unless it is outdated',
+  );
+  t.deepEqual(await left([], { published: {} }), []);
 });
 
 test('no recording, or manifests that can be read only once, are refused', async (t) => {

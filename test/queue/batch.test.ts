@@ -13,7 +13,7 @@ import { failCrashedJob } from '../../src/queue/crash.ts';
 import { QUEUES } from '../../src/queue/jobs.ts';
 import type { ActiveJob } from '../../src/queue/running.ts';
 import { sharedRedis } from '../helpers/redis.ts';
-import { config, outcomes, Rig, ROWS, silent, total } from './rig.ts';
+import { config, ODD, outcomes, Rig, ROWS, silent, total } from './rig.ts';
 
 let redis: Awaited<ReturnType<typeof sharedRedis>>;
 test.before(async () => {
@@ -84,6 +84,30 @@ test('a bad recording fails once, with its sentence, and the others are publishe
   t.truthy(job?.finishedAt);
   t.deepEqual(await outcomes(registry), { completed: 2, failed: 1, cancelled: 0, skipped: 0 });
   t.is(rig.finalized[0]?.keys.length, 2);
+});
+
+test('a recording that does not fit to the others fails in the end, and they are published without it', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  rig.consumer();
+  for (let run = 1; run <= 2; run++) {
+    await rig.enqueue('mixed', ['good-1.mcap', 'odd.mcap', 'good-2.mcap']);
+    const status = await rig.ended('mixed');
+    t.is(status.state, 'partial');
+    t.like(status.episodes, { total: 3, failed: 1 });
+    t.is(status.frames, 2 * ROWS);
+    t.deepEqual(
+      status.failures.map(({ source, reason }) => [source.split('/').at(-1), reason]),
+      [['odd.mcap', ODD]],
+    );
+    const jobId = status.failures[0]?.jobId ?? '';
+    t.like(await rig.producer.job(jobId), { state: 'failed', reason: ODD });
+    const manifests = await readdir(join(rig.folder, 'out-mixed/.roboflow/episodes'));
+    t.false(
+      manifests.some((name) => name.startsWith('odd')),
+      'its manifest is taken away, so that it may be converted anew',
+    );
+    t.is(manifests.length, 2);
+  }
 });
 
 test('publish: complete publishes nothing when one recording fails', async (t) => {

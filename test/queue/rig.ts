@@ -28,7 +28,7 @@ import { randomPrefix, removePrefix } from '../helpers/redis.ts';
 
 /**
  * A batch without robots: a "recording" is a name that says what happens to it (`good-3.mcap`, `bad.mcap`,
- * `slow-2000.mcap`, `flaky-1.mcap`), the conversion writes a real manifest through the real upload coordinator into a
+ * `slow-2000.mcap`, `flaky-1.mcap`, `odd.mcap`), the conversion writes a real manifest through the real upload coordinator into a
  * real folder, finalize reads the manifests and writes `meta/info.json`. Redis, queue and processes are the real ones.
  */
 
@@ -44,6 +44,9 @@ export const silent: Log = {
   error: () => undefined,
   child: () => silent,
 };
+
+/** What is said of recordings that do not fit to the others. */
+export const ODD = 'recordings of one dataset must agree on fps';
 
 /** Rows of a recording by its name. */
 export const ROWS = 7;
@@ -238,8 +241,10 @@ export class Rig {
       if (!(await output.head(`.roboflow/episodes/${key}.json`, { signal })))
         throw new Error(`no manifest ${key}`);
     }
-    const frames = request.keys.length * ROWS;
-    const text = JSON.stringify({ episodes: request.keys.length, frames, keys: request.keys });
+    const misfits = request.keys.filter((key) => key.startsWith('odd')).map((key) => ({ key, reason: ODD }));
+    const episodes = request.keys.length - misfits.length;
+    const frames = episodes * ROWS;
+    const text = JSON.stringify({ episodes, frames, keys: request.keys });
     const uploads = new UploadCoordinator({ storage: output, ...upload, metrics, signal });
     await uploads.publish({
       key: 'meta/info.json',
@@ -247,7 +252,7 @@ export class Rig {
       body: { bytes: new TextEncoder().encode(text) },
     });
     await uploads.close();
-    return { episodes: request.keys.length, frames, tasks: 1 };
+    return { episodes, frames, tasks: 1, misfits };
   }
 
   #flake(name: string): void {
