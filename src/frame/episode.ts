@@ -112,16 +112,7 @@ export class EpisodeScan {
     if ('topic' in split) return this.switched.until(extent.tEnd);
     if (!facts.marks)
       throw new InputError(`episodes.split: the marks '${split.marks}' of this recording are missing`);
-    const marks = facts.marks.toSorted((a, b) => (a.start < b.start ? -1 : 1));
-    for (const [i, mark] of marks.entries()) {
-      const next = marks[i + 1];
-      if (next && next.start <= mark.end) {
-        throw new InputError(
-          `episodes.split: marks ${i + 1} and ${i + 2} in order of time overlap, one row cannot be in two episodes`,
-        );
-      }
-    }
-    return marks;
+    return inOrder(facts.marks);
   }
 
   private trimmed<T extends Stretch>(stretch: T): T[] {
@@ -176,6 +167,19 @@ export class EpisodeScan {
     }
     return `an episode has no task: ${how}`;
   }
+}
+
+/** The marks in order of time; where one begins at the end of another, a row of that time is the later one's. */
+function inOrder(marks: readonly Mark[]): Mark[] {
+  const sorted = marks.toSorted((a, b) => (a.start < b.start ? -1 : 1));
+  return sorted.map((mark, i) => {
+    const next = sorted[i + 1];
+    if (!next || next.start > mark.end) return mark;
+    if (next.start === mark.end && mark.start < mark.end) return { ...mark, end: mark.end - 1n };
+    throw new InputError(
+      `episodes.split: marks ${i + 1} and ${i + 2} in order of time overlap, one row cannot be in two episodes`,
+    );
+  });
 }
 
 /** Rows of the timeline that lie in the spans; with a reference topic an upper bound. */

@@ -224,6 +224,11 @@ test('marks cut where they say, with tasks of their own', (t) => {
   const [first] = marks;
   if (!first) return t.fail();
   t.throws(() => convert(config, events, { task: 'x', marks: [first, first] }), { message: /overlap/ });
+  const following = { ...first, start: first.end, end: first.end + 1_000_000_000n };
+  const touching = convert(config, events, { task: 'x', marks: [following, first] });
+  t.is(touching.frames.length, 10 + 11, 'the row at the time of both is of the later one');
+  const early = { ...following, start: first.end - 1n };
+  t.throws(() => convert(config, events, { task: 'x', marks: [first, early] }), { message: /overlap/ });
   t.throws(() => parseMarks('[{"start": 2, "end": 1},\n {"stat": 3}]', 'x.json', 0n), {
     instanceOf: InputError,
     message: /^x\.json: 4 faults\n- line 1, column 15, \/0\/end: expected an end after the start\n/,
