@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { commandFolder, sweepScratch } from '../conversion/checkpoint.ts';
 import { convert, type ConvertedRecording } from '../library.ts';
 import { createLog } from '../log.ts';
 import { type CliContext, printError, printJson, printLines } from './context.ts';
@@ -17,6 +18,7 @@ export async function convertHere(
 ): Promise<void> {
   const config = await readDatasetConfig(options.config);
   const environment = settings();
+  await sweepScratch(environment.SCRATCH_DIR);
   const bar = new ProgressBar(context.err);
   const startedAt = performance.now();
   const { recordings: ended, dataset } = await convert(recordings, {
@@ -25,7 +27,7 @@ export async function convertHere(
     out: options.out,
     ...(options.task === undefined ? {} : { task: options.task }),
     ...(options.dataset === undefined ? {} : { datasetId: options.dataset }),
-    scratch: join(environment.SCRATCH_DIR, `convert-${process.pid}`),
+    scratch: join(environment.SCRATCH_DIR, commandFolder(process.pid)),
     bufferMaxBytes: environment.BUFFER_MAX_BYTES,
     upload: { concurrency: environment.UPLOAD_CONCURRENCY, maxAttempts: environment.UPLOAD_MAX_ATTEMPTS },
     log: createLog({ level: 'warn', format: 'pretty', destination: context.err }),

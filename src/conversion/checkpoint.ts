@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { parseManifest } from '../dataset/manifest.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { InputError, toError } from '../errors.ts';
+import { localError } from '../storage/local-errors.ts';
 import { hasEnded, ownStart } from '../storage/owner.ts';
 
 /**
@@ -76,14 +77,23 @@ export async function releaseAttempt(folder: string): Promise<void> {
   await rename(folder, folder.replace(/attempt-\d+-/, 'attempt-0-'));
 }
 
+const ATTEMPT = 'attempt-';
+
+/** Folder of a command that converts by itself, below the scratch root. */
+export const commandFolder = (pid: number) => `convert-${pid}`;
+const COMMAND = /^convert-\d+$/;
+
 /**
  * Removes what dead processes left under the scratch root: attempts without checkpoint, and checkpoints nobody came
- * back for within a day. Called once when a pod starts. Returns the number of attempts removed.
+ * back for within a day. Called once when a pod or a command starts; a command has a root of its own below the pod's.
+ * Returns the number of attempts removed.
  */
 export async function sweepScratch(root: string, now = Date.now()): Promise<number> {
   let removed = 0;
   for (const job of await foldersIn(root)) {
+    if (job.startsWith(ATTEMPT)) continue;
     const scratch = join(root, job);
+    if (COMMAND.test(job)) removed += await sweepScratch(scratch, now);
     const names = await attemptsIn(scratch);
     for (const name of names) {
       const folder = join(scratch, name);
@@ -184,7 +194,7 @@ function isAlive(name: string): boolean {
 }
 
 async function attemptsIn(scratch: string): Promise<string[]> {
-  return (await foldersIn(scratch)).filter((name) => name.startsWith('attempt-'));
+  return (await foldersIn(scratch)).filter((name) => name.startsWith(ATTEMPT));
 }
 
 async function foldersIn(root: string): Promise<string[]> {
@@ -192,8 +202,9 @@ async function foldersIn(root: string): Promise<string[]> {
     const entries = await readdir(root, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
   } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw toError(thrown);
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+    throw localError(thrown, 'list the scratch folder', root);
   }
 }
 
