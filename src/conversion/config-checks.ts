@@ -3,6 +3,9 @@ import { subsampled } from '../frame/camera.ts';
 import { isRecord } from '../frame/field-path.ts';
 import { MOST_FAULTS } from './config-faults.ts';
 
+/** Each fault of a name is compared with all of them: with more than anybody writes by hand, none is. */
+const MOST_COMPARED = 200;
+
 /** A fault of the config and the keys that lead to it. */
 export type CrossFault = { readonly path: (string | number)[]; readonly message: string };
 
@@ -26,7 +29,9 @@ export function crossFaults(config: unknown): CrossFault[] {
   if (!isRecord(config) || !isRecord(config['features'])) return [];
   const features = config['features'];
   const faults: CrossFault[] = [];
-  if (Object.keys(features).length === 0) {
+  const keys = Object.keys(features);
+  const compared = keys.length > MOST_COMPARED ? [] : keys;
+  if (keys.length === 0) {
     faults.push({ path: ['features'], message: 'expected at least one feature, found none' });
   }
   const pixelFormat = isRecord(config['video']) ? config['video']['pix_fmt'] : undefined;
@@ -44,7 +49,7 @@ export function crossFaults(config: unknown): CrossFault[] {
           `expected a key without 'image' for a vector, found '${key}': readers take such a key for a camera`,
         );
       }
-      if ('derive' in setting) derivedFaults(key, setting, features, add);
+      if ('derive' in setting) derivedFaults(key, setting, features, compared, add);
       const sources = Array.isArray(setting['concat']) ? setting['concat'] : [setting];
       for (const [i, source] of sources.entries()) {
         if (isRecord(source))
@@ -102,13 +107,14 @@ function derivedFaults(
   key: string,
   setting: Readonly<Record<string, unknown>>,
   features: Readonly<Record<string, unknown>>,
+  compared: readonly string[],
   add: Add,
 ): void {
   const from = setting['from'];
   if (typeof from !== 'string') return;
   const target = features[from];
   if (!Object.hasOwn(features, from)) {
-    const others = Object.keys(features).filter((other) => other !== key);
+    const others = compared.filter((other) => other !== key);
     add(`expected the key of a feature, found '${from}'${hint(from, others)}`, 'from');
   } else if (isRecord(target) && ('type' in target || 'derive' in target)) {
     add(
