@@ -8,9 +8,9 @@ import { hasEnded, ownStart } from '../storage/owner.ts';
 
 /**
  * What an attempt leaves for the next one. A job's scratch folder holds one folder an attempt, named after its
- * process and when that began. When the files of an attempt are verified it writes `checkpoint.json`; from then on an interrupted upload
- * does not cost the conversion: the next attempt on this machine takes the folder over by renaming it, which only one
- * can win. Folders of dead attempts without checkpoint are removed.
+ * process and when that began. When the files of an attempt are verified it writes `checkpoint.json`; from then on an
+ * interrupted upload does not cost the conversion: the next attempt on this machine takes the folder over by renaming
+ * it, which only one can win. Folders of dead attempts without checkpoint are removed.
  */
 const CHECKPOINT = 'checkpoint.json';
 /** A checkpoint nobody came back for is swept after this. */

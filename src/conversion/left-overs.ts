@@ -15,7 +15,8 @@ export type Unpublished = {
  * Files are sent before their recording is verified, and an attempt that is killed takes nothing back: what it sent stays
  * when no later attempt gets to the end either. This removes such files of recordings that have ended without a manifest.
  * `claim` keeps others from converting one of them meanwhile (`undefined`: somebody does); its result gives it free again.
- * A recording with a manifest keeps all its files, whoever wrote it, unless it does not fit to its dataset. Not being able to remove is told, and no failure.
+ * A recording with a manifest keeps all its files, whoever wrote it, unless it does not fit to its dataset. Not being
+ * able to remove is told, and no failure.
  */
 export async function removeLeftOvers(
   output: Storage,
