@@ -68,19 +68,26 @@ export async function convertEpisode(
           'a file of this recording is gone; it is converted again',
         );
 
-      const adopted = await adoptCheckpoint(context.scratch, matches);
+      // What is published stays as it is until the dataset is finalized with the new files.
+      const edition = published ? editionOf(published) + (known ? 0 : 1) : 0;
+      const adopted = await adoptCheckpoint(
+        context.scratch,
+        (manifest) => matches(manifest) && editionOf(manifest) === edition,
+      );
       const folder = adopted?.folder ?? (await createAttempt(context.scratch));
       let [verified, interrupted] = [false, false];
       release(() => leaveScratch(context, folder, interrupted));
       const uploads = new EpisodeUploads(context, progress);
       release(() => uploads.close());
-      // files of the same names that an older manifest vouches for stay until the new ones are verified
-      const early = published === undefined ? uploads : undefined;
+      // files that the manifest vouches for stay until those in their place are verified
+      const early = known ? undefined : uploads;
       try {
         const checkpoint =
           adopted?.checkpoint ??
           (await blamingLosses(source.recording, () =>
-            produceEpisode(request, context, source, marks, folder, progress, (file) => early?.add(file)),
+            produceEpisode({ ...request, edition }, context, source, marks, folder, progress, (file) =>
+              early?.add(file),
+            ),
           ));
         verified = true;
         const upload = await uploads.publish(checkpoint, folder, before?.etag);
@@ -93,16 +100,16 @@ export async function convertEpisode(
         const again = willComeBack(thrown, context.retryFollows ?? false);
         await uploads.close(again);
         const theirs = uploads.keys.size > 0 ? await publishedNow(request, context) : undefined;
-        const elsewhere = theirs !== undefined && !known && matches(theirs);
+        const isTheirs = theirs !== undefined && editionOf(theirs) >= edition;
+        const elsewhere = isTheirs && !known && matches(theirs);
         // files that are not what was verified are no work to go on with
         const damaged = thrown instanceof StorageError && thrown.reason === 'checksum';
         interrupted = verified && again && !elsewhere && !damaged;
         // what was sent of files that turned out wrong is of no use to the next attempt
         const wanted = again && (verified || thrown instanceof CanceledError);
-        const nobodys = !wanted && theirs === undefined && published === undefined && !isLockLost(thrown);
-        if (nobodys) await uploads.withdraw();
+        if (!wanted && !isTheirs && !isLockLost(thrown)) await uploads.withdraw();
         // of two attempts one publishes: what the other wanted to is there, and counted by the first
-        if (verified && elsewhere && !(thrown instanceof CanceledError)) {
+        if (verified && theirs && elsewhere && !(thrown instanceof CanceledError)) {
           return { outcome: 'completed', manifest: theirs, upload: uploads.stats() };
         }
         throw thrown;
@@ -116,6 +123,10 @@ export async function convertEpisode(
 
 function skipped(manifest: EpisodeManifest): ConversionResult {
   return { outcome: 'skipped', manifest, upload: { files: 0, bytes: 0, retries: 0, seconds: 0, reused: 0 } };
+}
+
+function editionOf({ edition = 0 }: EpisodeManifest): number {
+  return edition;
 }
 
 /** Recorded time that became rows. */

@@ -7,6 +7,7 @@ import { CanceledError, InputError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
 import { createAttempt } from './checkpoint.ts';
 import { readManifest } from './manifests.ts';
+import { Superseded } from './superseded.ts';
 import { openUploads } from './uploads.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult } from './types.ts';
 
@@ -25,11 +26,12 @@ export async function finalizeDataset(
 ): Promise<FinalizeResult> {
   const { output, signal, scratch } = context;
   const coordinator = openUploads(context);
+  const superseded = new Superseded();
   return withReleasers(async (release) => {
     release(() => rm(scratch, { recursive: true, force: true }));
     release(() => coordinator.close());
     const { episodes, frames, tasks, misfits } = await packDataset({
-      manifests: { [Symbol.asyncIterator]: () => manifestsOf(request, context) },
+      manifests: { [Symbol.asyncIterator]: () => manifestsOf(request, context, superseded) },
       files: output,
       // What a process leaves that is killed goes with its other attempts.
       scratch: await createAttempt(scratch),
@@ -43,6 +45,7 @@ export async function finalizeDataset(
       },
       remove: (path) => output.remove(path, { signal }),
     });
+    await superseded.remove(output, context);
     await sweep(context);
     return { episodes, frames, tasks, misfits };
   });
@@ -77,6 +80,7 @@ async function sweep({ output, signal, log }: FinalizeContext): Promise<void> {
 async function* manifestsOf(
   request: FinalizeRequest,
   context: FinalizeContext,
+  superseded: Superseded,
 ): AsyncGenerator<EpisodeManifest> {
   for (const key of request.keys) {
     const manifest = await readManifest(context.output, key, context.signal);
@@ -85,6 +89,7 @@ async function* manifestsOf(
         `expected the manifest ${manifestPath(key)} of dataset ${request.datasetId} in ${context.output.url}, found none`,
       );
     }
+    superseded.note(manifest);
     yield manifest;
   }
 }

@@ -1,5 +1,6 @@
 import { manifestPath, ownerOfFile, STAGED_PREFIX, VIDEOS_PREFIX } from '../dataset/layout.ts';
-import { CanceledError } from '../errors.ts';
+import { CanceledError, InputError } from '../errors.ts';
+import { readManifest } from './manifests.ts';
 import type { Storage } from '../storage/types.ts';
 import type { Log } from './types.ts';
 
@@ -13,10 +14,10 @@ export type Unpublished = {
 
 /**
  * Files are sent before their recording is verified, and an attempt that is killed takes nothing back: what it sent stays
- * when no later attempt gets to the end either. This removes such files of recordings that have ended without a manifest.
- * `claim` keeps others from converting one of them meanwhile (`undefined`: somebody does); its result gives it free again.
- * A recording with a manifest keeps all its files, whoever wrote it, unless it does not fit to its dataset. Not being
- * able to remove is told, and no failure.
+ * when no later attempt gets to the end either. This removes such files of recordings that have ended without a manifest,
+ * or with that of an earlier conversion. `claim` keeps others from converting one of them meanwhile (`undefined`: somebody does); its result gives it free again.
+ * A recording with a manifest keeps all files of its edition and of those before, whoever wrote it, unless it does not
+ * fit to its dataset. Not being able to remove is told, and no failure.
  */
 export async function removeLeftOvers(
   output: Storage,
@@ -34,11 +35,13 @@ export async function removeLeftOvers(
       const release = await claim(key);
       if (release === undefined) continue;
       try {
-        const manifest = manifestPath(key);
-        if (misfit) await output.remove(manifest, { signal });
-        else if (await output.head(manifest, { signal })) continue;
-        for (const path of paths) await output.remove(path, { signal });
-        removed += paths.length;
+        if (misfit) await output.remove(manifestPath(key), { signal });
+        const published = misfit ? -1 : await publishedEdition(output, key, signal);
+        for (const { path, edition } of paths) {
+          if (edition <= published) continue;
+          await output.remove(path, { signal });
+          removed += 1;
+        }
       } finally {
         await release();
       }
@@ -51,26 +54,40 @@ export async function removeLeftOvers(
   return removed;
 }
 
-/** Paths by key. Two listings, however many recordings there are. */
+/** The edition whose manifest is there; -1 without one. What is no manifest vouches for everything. */
+async function publishedEdition(output: Storage, key: string, signal: AbortSignal): Promise<number> {
+  try {
+    const manifest = await readManifest(output, key, signal);
+    return manifest === undefined ? -1 : (manifest.edition ?? 0);
+  } catch (thrown) {
+    if (thrown instanceof InputError) return Infinity;
+    throw thrown;
+  }
+}
+
+type Sent = { readonly path: string; readonly edition: number };
+
+/** What lies there, by key. Two listings, however many recordings there are. */
 async function leftOversOf(
   output: Storage,
   recordings: readonly Unpublished[],
   signal: AbortSignal,
-): Promise<Map<string, string[]>> {
-  const found = new Map(recordings.map(({ key }) => [key, [] as string[]]));
+): Promise<Map<string, Sent[]>> {
+  const found = new Map(recordings.map(({ key }) => [key, [] as Sent[]]));
   const keyOfSlot = new Map(recordings.map(({ key, slot }) => [slot, key]));
   let joined = false;
   for await (const { key: path } of output.list(STAGED_PREFIX, { signal })) {
     const owner = ownerOfFile(path);
     const own = owner && 'key' in owner ? found.get(owner.key) : undefined;
-    if (own) own.push(path);
+    if (owner && own) own.push({ path, edition: owner.edition });
     // videos of a recording that is published wait to be joined: those of the dataset bear numbers of their own
     else if (path.endsWith('.mp4')) joined = true;
   }
   if (!joined) {
     for await (const { key: path } of output.list(VIDEOS_PREFIX, { signal })) {
       const owner = ownerOfFile(path);
-      if (owner && 'slot' in owner) found.get(keyOfSlot.get(owner.slot) ?? '')?.push(path);
+      if (!owner || !('slot' in owner)) continue;
+      found.get(keyOfSlot.get(owner.slot) ?? '')?.push({ path, edition: owner.edition });
     }
   }
   return found;

@@ -32,12 +32,15 @@ export type ClosedFile = {
   readonly localPath: string;
 };
 
+/** A recording to convert, and how many conversions of it have a manifest or had one. */
+export type EditionRequest = ConversionRequest & { readonly edition: number };
+
 /**
  * Plan, convert and verify into the attempt's folder; ends with a checkpoint. `onFile` is told of every file that will
  * not change any more, with its place in the dataset, before it is known whether all of them hold together.
  */
 export async function produceEpisode(
-  request: ConversionRequest,
+  request: EditionRequest,
   context: ConversionContext,
   source: OpenedSource,
   marks: MarksFile | undefined,
@@ -154,7 +157,7 @@ async function writeRows(
 }
 
 function manifestOf(
-  request: ConversionRequest,
+  request: EditionRequest,
   source: OpenedSource,
   marks: MarksFile | undefined,
   { plan, copies }: { readonly plan: ConversionPlan; readonly copies: CopyPlan },
@@ -162,12 +165,13 @@ function manifestOf(
   written: Written,
   alignment: AlignmentReport,
 ): EpisodeManifest {
-  const { config, key, slot } = request;
+  const { config, key, slot, edition } = request;
   return {
     version: 1,
     format: config.format,
     key,
     slot,
+    ...(edition > 0 && { edition }),
     source: { ...source.info },
     configHash: conversionHash(request, marks),
     converter: { version, encoder: written.encoder },
@@ -210,15 +214,15 @@ function manifestOf(
 /** Where a file of the episode lies once it is published. */
 function publishedPath(
   { type, feature = '', episode }: WrittenFile,
-  { key, slot, config }: ConversionRequest,
+  { key, slot, edition, config }: EditionRequest,
 ): string {
   return type === 'video'
     ? conversionVideoPath(
         { format: config.format, pack: config.videos.pack },
         { feature, episode },
-        { key, slot },
+        { key, slot, edition },
       )
-    : stagedPath(key);
+    : stagedPath(key, edition);
 }
 
 function noRows(name: string, expected: number, aligner: FrameAligner): string {

@@ -139,7 +139,9 @@ async function removeStale(
 }
 
 async function openStaged(manifest: EpisodeManifest, files: DatasetFiles): Promise<Staged> {
-  const path = manifest.files.find((file) => file.type === 'parquet')?.path ?? stagedPath(manifest.key);
+  const path =
+    manifest.files.find((file) => file.type === 'parquet')?.path ??
+    stagedPath(manifest.key, manifest.edition);
   const file = await files.open(path);
   try {
     const size = await file.size();

@@ -38,10 +38,14 @@ const CHUNKS_APART = 1_000_000;
 
 /**
  * The place that belongs to a video slot: slots are counted over chunks of `CHUNKS_SIZE`. Where every episode of the
- * recording has a video, `episode` is its number in there.
+ * recording has a video, `episode` is its number in there. `edition` is that of the manifest: one that is published
+ * is never written over.
  */
-export function slotPlace(slot: number, episode = 0): ChunkFile {
-  return { chunk: episode * CHUNKS_APART + Math.floor(slot / CHUNKS_SIZE), file: slot % CHUNKS_SIZE };
+export function slotPlace(slot: number, episode = 0, edition = 0): ChunkFile {
+  return {
+    chunk: episode * CHUNKS_APART + Math.floor(slot / CHUNKS_SIZE),
+    file: edition * CHUNKS_SIZE + (slot % CHUNKS_SIZE),
+  };
 }
 
 /** Path of the video of feature `key` at a place. */
@@ -50,8 +54,8 @@ export function placedVideoPath(key: string, at: ChunkFile): string {
 }
 
 /** Path of the video of feature `key` under slot number `slot`. */
-export function videoPath(key: string, slot: number, episode?: number): string {
-  return placedVideoPath(key, slotPlace(slot, episode));
+export function videoPath(key: string, slot: number, episode?: number, edition?: number): string {
+  return placedVideoPath(key, slotPlace(slot, episode, edition));
 }
 
 /** The place after `at` (lerobot `update_chunk_file_indices`). */
@@ -64,9 +68,12 @@ export function manifestPath(key: string): string {
   return `${LEDGER_EPISODES_PREFIX}${key}.json`;
 }
 
+/** Name under which a recording's files wait in the ledger. */
+const stagedName = (key: string, edition: number) => (edition === 0 ? key : `${key}.${edition}`);
+
 /** Path of a recording's staged table, kept until the dataset is finalized and for every later append. */
-export function stagedPath(key: string): string {
-  return `${STAGED_PREFIX}${key}.parquet`;
+export function stagedPath(key: string, edition = 0): string {
+  return `${STAGED_PREFIX}${stagedName(key, edition)}.parquet`;
 }
 
 /** Templates, files and paths of LeRobot v2.1, which keeps every episode in files of its own. */
@@ -96,25 +103,31 @@ export function v21VideoPath(key: string, episode: number): string {
 export function conversionVideoPath(
   dataset: { readonly format: 'v3.0' | 'v2.1'; readonly pack: boolean },
   video: { readonly feature: string; readonly episode?: number | undefined },
-  recording: { readonly key: string; readonly slot: number },
+  { key, slot, edition = 0 }: { readonly key: string; readonly slot: number; readonly edition?: number },
 ): string {
   if (dataset.format === 'v3.0' && !dataset.pack) {
-    return videoPath(video.feature, recording.slot, video.episode);
+    return videoPath(video.feature, slot, video.episode, edition);
   }
-  return `${STAGED_PREFIX}${recording.key}/${video.feature}/${video.episode ?? 0}.mp4`;
+  return `${STAGED_PREFIX}${stagedName(key, edition)}/${video.feature}/${video.episode ?? 0}.mp4`;
 }
+
+/** Whose file a path is: a recording's, by key or by slot, and of which edition. */
+export type FileOwner = { readonly edition: number } & ({ readonly key: string } | { readonly slot: number });
 
 /**
  * Whose file a path is, when a conversion put it there: by key in the ledger, by slot among the videos of a v3.0 dataset
  * whose videos are not joined (joined ones look the same). `undefined`: nobody's.
  */
-export function ownerOfFile(path: string): { readonly key: string } | { readonly slot: number } | undefined {
-  const key = /^\.roboflow\/staged\/([A-Za-z0-9_-]+)(?:\.parquet$|\/)/.exec(path)?.[1];
-  if (key !== undefined) return { key };
+export function ownerOfFile(path: string): FileOwner | undefined {
+  const [, key, edition = '0'] =
+    /^\.roboflow\/staged\/([A-Za-z0-9_-]+)(?:\.(\d+))?(?:\.parquet$|\/)/.exec(path) ?? [];
+  if (key !== undefined) return { key, edition: Number(edition) };
   const [, chunk, file] = /^videos\/[^/]+\/chunk-(\d{3,})\/file-(\d{3,})\.mp4$/.exec(path) ?? [];
-  return chunk === undefined
-    ? undefined
-    : { slot: (Number(chunk) % CHUNKS_APART) * CHUNKS_SIZE + Number(file) };
+  if (chunk === undefined) return undefined;
+  return {
+    slot: (Number(chunk) % CHUNKS_APART) * CHUNKS_SIZE + (Number(file) % CHUNKS_SIZE),
+    edition: Math.floor(Number(file) / CHUNKS_SIZE),
+  };
 }
 
 /** Whether a path is one that finalize gives: a table or video of a chunk folder. Nothing else is ever taken away. */

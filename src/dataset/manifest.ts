@@ -95,6 +95,7 @@ const manifest = z.strictObject({
   format: z.enum(['v3.0', 'v2.1']).optional(),
   key: z.string().regex(/^[A-Za-z0-9_-]+$/, 'expected letters, digits, "-" and "_"'),
   slot: count,
+  edition: z.int().positive().optional(),
   source: z.strictObject({ url: z.string(), size: count, etag: z.string() }),
   configHash: z.string(),
   converter: z.strictObject({ version: z.string(), encoder: z.string().nullable() }),

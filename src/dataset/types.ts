@@ -117,6 +117,8 @@ export type EpisodeManifest = {
   readonly key: string;
   /** Number under which its videos lie. */
   readonly slot: number;
+  /** How many conversions of this recording came before, each with files of its own; none when not given. */
+  readonly edition?: number;
   readonly source: { readonly url: string; readonly size: number; readonly etag: string };
   readonly configHash: string;
   /** Version of this product, and of the encoder program. */

@@ -30,14 +30,14 @@ export class VideoPlaces {
    * not.
    */
   async add(manifest: EpisodeManifest): Promise<readonly ReadonlyMap<string, VideoPlace>[]> {
-    const { key, slot, files, episodes } = manifest;
+    const { key, slot, edition, files, episodes } = manifest;
     const places = episodes.map(() => new Map<string, VideoPlace>());
     for (const feature of this.#summary.features) {
       if (feature.dtype !== 'video') continue;
       for (const video of files.filter((file) => file.feature === feature.key)) {
         const { place, firstFrame } = this.#joins(video)
           ? await this.#packer(feature.key).add(video)
-          : { place: slotPlace(slot, video.episode), firstFrame: 0 };
+          : { place: slotPlace(slot, video.episode, edition), firstFrame: 0 };
         for (const [episode, part] of episodes.entries()) {
           if ((video.episode ?? episode) !== episode) continue;
           const first = video.episode === undefined ? part.firstFrame : 0;

@@ -3,7 +3,15 @@ import { dirname, join } from 'node:path';
 import test from 'ava';
 import { DataPacker } from '../../src/dataset/data-packer.ts';
 import { finalizeDataset } from '../../src/dataset/finalize.ts';
-import { dataPath, nextPlace, ownerOfFile, slotPlace, videoPath } from '../../src/dataset/layout.ts';
+import {
+  conversionVideoPath,
+  dataPath,
+  nextPlace,
+  ownerOfFile,
+  slotPlace,
+  stagedPath,
+  videoPath,
+} from '../../src/dataset/layout.ts';
 import type { DatasetInfo } from '../../src/dataset/info.ts';
 import { openLocalFile } from '../../src/dataset/local-file.ts';
 import { parseManifest, serializeManifest } from '../../src/dataset/manifest.ts';
@@ -51,7 +59,18 @@ test('places are counted over chunks of 1000 files', (t) => {
   t.deepEqual(nextPlace({ chunk: 0, file: 999 }), { chunk: 1, file: 0 });
   t.deepEqual(slotPlace(12_345), { chunk: 12, file: 345 });
   t.deepEqual(slotPlace(12_345, 2), { chunk: 2_000_012, file: 345 });
-  t.deepEqual(ownerOfFile(videoPath('cam', 12_345, 2)), { slot: 12_345 });
+  t.deepEqual(slotPlace(12_345, 2, 3), { chunk: 2_000_012, file: 3345 });
+  t.deepEqual(ownerOfFile(videoPath('cam', 12_345, 2)), { slot: 12_345, edition: 0 });
+  t.deepEqual(ownerOfFile(videoPath('cam', 12_345, 2, 3)), { slot: 12_345, edition: 3 });
+  t.deepEqual(ownerOfFile(stagedPath('a-b_1')), { key: 'a-b_1', edition: 0 });
+  for (const pack of [true, false]) {
+    const path = conversionVideoPath(
+      { format: 'v2.1', pack },
+      { feature: 'cam.1' },
+      { key: 'k', slot: 1, edition: 12 },
+    );
+    t.deepEqual(ownerOfFile(path), { key: 'k', edition: 12 });
+  }
   t.is(videoPath('observation.images.wrist', 1001), 'videos/observation.images.wrist/chunk-001/file-001.mp4');
 });
 
