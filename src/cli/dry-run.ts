@@ -2,6 +2,7 @@ import PQueue from 'p-queue';
 import { Registry } from 'prom-client';
 import { readLedger } from '../conversion/ledger.ts';
 import { previewConversion, type Preview } from '../conversion/preview.ts';
+import { checkVideoLayout } from '../conversion/video-layout.ts';
 import { InputError } from '../errors.ts';
 import { createMetrics } from '../metrics/index.ts';
 import { type EnqueueRequest, recordingKey } from '../queue/jobs.ts';
@@ -17,7 +18,7 @@ const CONCURRENCY = 4;
 
 /**
  * Plans every recording of a request and prints what would happen, without Redis and without writing. Sets exit code 1
- * when a recording would fail.
+ * when a recording would fail, or not fit to the first.
  */
 export async function dryRun(
   { datasetId, output, config, recordings }: EnqueueRequest,
@@ -30,6 +31,8 @@ export async function dryRun(
   const out = await check.output(output);
   const storage = openStorage(out, { ...sourceSettings(), metrics: metrics.storage, role: 'destination' });
   const ledger = await readLedger(storage, datasetId, signal);
+  const keys = recordings.map(({ source }) => recordingKey(source));
+  await checkVideoLayout(storage, keys, config, signal);
   const plan = async ({ source, task }: EnqueueRequest['recordings'][number]): Promise<Preview> => {
     try {
       await check.source(source);
@@ -63,7 +66,8 @@ export async function dryRun(
     bar.clear();
     if (json) printJson(context, { datasetId, output: out, ...totalsOf(previews), recordings: previews });
     else printLines(context, ...describe(datasetId, out, previews));
-    if (previews.some(({ outcome }) => outcome === 'refuse')) process.exitCode = 1;
+    const refused = previews.some(({ outcome }) => outcome === 'refuse');
+    if (refused || differing(previews).length > 0) process.exitCode = 1;
   } finally {
     queue.clear();
     bar.clear();
@@ -96,22 +100,33 @@ function lineOf(preview: Preview): string {
   return `convert  ${preview.source}: about ${size}, ${tasks}${lost}`;
 }
 
+type Conversion = Extract<Preview, { outcome: 'convert' }>;
+
+function conversions(previews: readonly Preview[]): Conversion[] {
+  return previews.filter((each) => each.outcome === 'convert');
+}
+
+/** Recordings with other features than the first. */
+function differing(previews: readonly Preview[]): Conversion[] {
+  const [first, ...others] = conversions(previews);
+  return others.filter((each) => featureText(each).join() !== featureText(first ?? each).join());
+}
+
+function featureText({ features }: Conversion): string[] {
+  return features.map(({ key, dtype, shape, names }) => {
+    const labels = names === null || dtype === 'video' || dtype === 'image' ? '' : ` ${names.join(', ')}`;
+    return `  ${key}: ${dtype} [${shape.join(', ')}]${labels}`;
+  });
+}
+
 /** The features, once for all recordings that agree. */
 function featureLines(previews: readonly Preview[]): string[] {
-  const first = previews.find((each) => each.outcome === 'convert');
-  if (first?.outcome !== 'convert') return [];
-  const text = (features: typeof first.features) =>
-    features.map(({ key, dtype, shape, names }) => {
-      const labels = names === null || dtype === 'video' || dtype === 'image' ? '' : ` ${names.join(', ')}`;
-      return `  ${key}: ${dtype} [${shape.join(', ')}]${labels}`;
-    });
-  const others = previews.filter(
-    (each) => each.outcome === 'convert' && text(each.features).join() !== text(first.features).join(),
-  );
+  const [first] = conversions(previews);
+  if (!first) return [];
   return [
     `features of ${first.source}:`,
-    ...text(first.features),
-    ...others.map(({ source }) => `  other features: ${source}`),
+    ...featureText(first),
+    ...differing(previews).map(({ source }) => `  other features: ${source}`),
     '',
   ];
 }

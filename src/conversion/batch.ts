@@ -10,6 +10,7 @@ import { removeLeftOvers } from './left-overs.ts';
 import { claimOutput } from './output-claim.ts';
 import { openUploads } from './uploads.ts';
 import type { ConversionContext, ConversionResult, FinalizeResult, Progress } from './types.ts';
+import { checkVideoLayout } from './video-layout.ts';
 
 /** A recording to convert: its URL, its ledger key, and its task when it has one of its own. */
 export type BatchRecording = { readonly source: string; readonly key: string; readonly task?: string };
@@ -67,6 +68,8 @@ async function convertAll(
   const { datasetId, runId, config } = request;
   const { output, signal } = context;
   const ledger = await readLedger(output, datasetId, signal);
+  const own = request.recordings.map(({ key }) => key);
+  await checkVideoLayout(output, own, config, signal);
   const known = new Map(ledger?.recordings.map((recording) => [recording.key, recording]));
   let nextSlot = ledger?.nextSlot ?? 0;
   const planned = request.recordings.map((recording) => ({

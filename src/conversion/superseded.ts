@@ -1,4 +1,4 @@
-import { isStaged, ownerOfFile, STAGED_PREFIX, VIDEOS_PREFIX } from '../dataset/layout.ts';
+import { joinsVideos, ownerOfFile, STAGED_PREFIX, VIDEOS_PREFIX } from '../dataset/layout.ts';
 import type { EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError } from '../errors.ts';
 import type { Storage } from '../storage/types.ts';
@@ -14,10 +14,11 @@ export class Superseded {
   readonly #ofSlot = new Map<number, number>();
 
   /** Takes note of a manifest that the dataset is made of. */
-  note({ key, slot, edition = 0, files }: EpisodeManifest): void {
+  note(manifest: EpisodeManifest): void {
+    const { key, slot, edition = 0 } = manifest;
     if (edition === 0) return;
     this.#ofKey.set(key, edition);
-    if (files.some(({ path, type }) => type === 'video' && !isStaged(path))) this.#ofSlot.set(slot, edition);
+    if (joinsVideos(manifest) === false) this.#ofSlot.set(slot, edition);
   }
 
   /** Removes the files of earlier editions. Not being able to is told, and no failure: the next time finds them. */

@@ -1,5 +1,6 @@
 import { InputError } from '../errors.ts';
 import { DatasetSummary } from './dataset-summary.ts';
+import { joinsVideos } from './layout.ts';
 import { type DatasetInfo, type FeatureInfo, featureInfos, type VideoInfo } from './info.ts';
 import type { EpisodeManifest } from './types.ts';
 
@@ -27,6 +28,7 @@ function contractOf(manifest: EpisodeManifest): Contract {
     ['format', manifest.format ?? 'v3.0'],
     ['fps', manifest.fps],
     ['robot_type', manifest.robotType],
+    ['videos.pack', joinsVideos(manifest)],
     ['the list of features', features.map(([key]) => key)],
     ...features,
     ...Object.entries(manifest.videoInfo).map(

@@ -1,3 +1,5 @@
+import type { EpisodeManifest } from './types.ts';
+
 /** Files per chunk folder of LeRobot v3.0; episodes per chunk folder of v2.1. */
 export const CHUNKS_SIZE = 1000;
 /** LeRobot's limits for one file, in MiB. */
@@ -133,6 +135,15 @@ export function ownerOfFile(path: string): FileOwner | undefined {
 /** Whether a path is one that finalize gives: a table or video of a chunk folder. Nothing else is ever taken away. */
 export function isChunked(path: string): boolean {
   return /\/chunk-\d{3,}\/(?:[^/]+\/)?(?:file-\d{3,}|episode_\d{6,})\.(?:parquet|mp4)$/.test(path);
+}
+
+/** Whether a recording's videos wait to be joined with those of others; undefined where that is no question. */
+export function joinsVideos({
+  format = 'v3.0',
+  files,
+}: Pick<EpisodeManifest, 'format' | 'files'>): boolean | undefined {
+  const video = files.find(({ type }) => type === 'video');
+  return format === 'v3.0' && video ? isStaged(video.path) : undefined;
 }
 
 /** Whether a file waits in the ledger for the dataset to be finalized. */

@@ -1,8 +1,8 @@
 import { InputError } from '../errors.ts';
 import type { DatasetSummary } from './dataset-summary.ts';
 import type { Emit } from './data-packer.ts';
-import { isStaged, slotPlace } from './layout.ts';
-import type { DatasetFiles, EpisodeFile, EpisodeManifest } from './types.ts';
+import { joinsVideos, slotPlace } from './layout.ts';
+import type { DatasetFiles, EpisodeManifest } from './types.ts';
 import { VideoPacker, type VideoPlace } from './video-packer.ts';
 
 /** Where the videos of a v3.0 dataset lie: where conversions put them, or joined into larger files. */
@@ -25,17 +25,15 @@ export class VideoPlaces {
     return this.#packs ?? false;
   }
 
-  /**
-   * Where the episodes of the next recording lie, by feature, in order. Throws when some videos are to be joined and some
-   * not.
-   */
+  /** Where the episodes of the next recording lie, by feature, in order. */
   async add(manifest: EpisodeManifest): Promise<readonly ReadonlyMap<string, VideoPlace>[]> {
     const { key, slot, edition, files, episodes } = manifest;
+    this.#packs ??= joinsVideos(manifest);
     const places = episodes.map(() => new Map<string, VideoPlace>());
     for (const feature of this.#summary.features) {
       if (feature.dtype !== 'video') continue;
       for (const video of files.filter((file) => file.feature === feature.key)) {
-        const { place, firstFrame } = this.#joins(video)
+        const { place, firstFrame } = this.#packs
           ? await this.#packer(feature.key).add(video)
           : { place: slotPlace(slot, video.episode, edition), firstFrame: 0 };
         for (const [episode, part] of episodes.entries()) {
@@ -53,15 +51,6 @@ export class VideoPlaces {
 
   async finish(): Promise<void> {
     for (const packer of this.#packers.values()) await packer.finish();
-  }
-
-  #joins({ path }: EpisodeFile): boolean {
-    const staged = isStaged(path);
-    this.#packs ??= staged;
-    if (staged === this.#packs) return staged;
-    throw new InputError(
-      'some recordings were converted with videos.pack and some without: convert them alike',
-    );
   }
 
   #packer(key: string): VideoPacker {

@@ -10,6 +10,7 @@ import {
 } from '../conversion/ledger.ts';
 import { removeLeftOvers, type Unpublished } from '../conversion/left-overs.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult, Log } from '../conversion/types.ts';
+import { checkVideoLayout } from '../conversion/video-layout.ts';
 import type { Misfit } from '../dataset/agreement.ts';
 import { InputError, throwIfAborted } from '../errors.ts';
 import type { Storage } from '../storage/types.ts';
@@ -133,6 +134,8 @@ async function preparePlan(setting: PlannerSetting, run: Run, job: Job, signal: 
   const lastTry = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
   try {
     await takeOver(store, output, run, recordings, signal);
+    const own = recordings.map(({ key }) => key);
+    await checkVideoLayout(output, own, run.config, signal);
     const planned = await withSlots(store, run, recordings);
     const uploads = setting.openUploads(output, signal);
     try {

@@ -256,6 +256,15 @@ test('a dry run plans every recording, writes nothing, needs no Redis, and fails
   t.regex(again.stdout, /skip {5}file:.*good\.mcap: converted before, \d+ rows/);
   t.regex(again.stdout, /1 converted before, 0 refused; nothing was enqueued/);
 
+  await writeFile(at('fewer.mcap'), await demonstration({ seconds: 1, joints: ['shoulder', 'elbow'] }));
+  const mixed = await run(
+    ['enqueue', 'good.mcap', 'fewer.mcap', '-n', '--task', 'x', ...where('mixed')],
+    undefined,
+    away,
+  );
+  t.is(mixed.code, 1, 'one of them would not fit to the other');
+  t.regex(mixed.stdout, /other features: file:.*fewer\.mcap/);
+
   const outside = await run(
     ['enqueue', 'good.mcap', '-n', '--json', '--task', 'x', ...where('roots')],
     undefined,

@@ -1,6 +1,8 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { convertBatch } from '../../src/conversion/batch.ts';
+import { type DatasetConfig, datasetConfig } from '../../src/conversion/config.ts';
 import { removeLeftOvers } from '../../src/conversion/left-overs.ts';
 import { verifyDataset } from '../../src/dataset/verify.ts';
 import { bench, quiet } from '../helpers/conversion.ts';
@@ -98,4 +100,36 @@ test('a recording that cannot be converted again keeps what was made of it, and 
   );
   t.deepEqual(await files(), before);
   t.deepEqual(await faults(), []);
+});
+
+test('a dataset of joined videos takes no recording with videos of its own: they would bear the same names', async (t) => {
+  const packed = datasetConfig.parse({ ...config, videos: { pack: true } });
+  const { recordings, context, faults, files } = await published(t, packed);
+  const batch = (settings: DatasetConfig, names: readonly string[], runId: string) =>
+    convertBatch(
+      {
+        datasetId: 'd',
+        runId,
+        config: settings,
+        recordings: names.map((key) => ({ key, source: recordings[keys.indexOf(key)] ?? '', task: 'Pick.' })),
+      },
+      context,
+    );
+  t.is((await batch(packed, ['first'], 'r1')).dataset?.episodes, 1);
+  const before = await files();
+  const apart = datasetConfig.parse(config);
+  const refused = {
+    name: 'InputError',
+    message: /expected videos\.pack: true, as file:.*first\.mcap of this dataset/,
+  };
+  await t.throwsAsync(batch(apart, ['second'], 'r2'), refused);
+  t.deepEqual(await files(), before);
+  t.is((await batch(packed, ['second'], 'r3')).dataset?.episodes, 2);
+  // all of them are another matter
+  t.is((await batch(apart, keys, 'r4')).dataset?.episodes, 2);
+  t.deepEqual(await faults(), []);
+  t.deepEqual(
+    (await files()).filter((path) => path.endsWith('.mp4')),
+    ['file-1000.mp4', 'file-1001.mp4'].map((name) => `videos/${camera}/chunk-000/${name}`),
+  );
 });

@@ -98,7 +98,7 @@ test('packed videos are one file a camera in which every episode has its place, 
   t.deepEqual(await faults(), []);
   await t.throwsAsync(
     finalizeInto(root, [...manifests, await publishRecording(root, written, { slot: 3 })]),
-    { name: 'InputError', message: /some recordings were converted with videos\.pack and some without/ },
+    { name: 'InputError', message: /must agree on videos\.pack: .* has true, .* has false/ },
   );
 });
 

@@ -1,19 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { Worker } from 'bullmq';
 import { datasetConfig } from '../../src/conversion/config.ts';
 import type { ConversionContext, ConversionRequest } from '../../src/conversion/types.ts';
+import { serializeManifest } from '../../src/dataset/manifest.ts';
 import { asCanceled, InputError, StorageError } from '../../src/errors.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { failCrashedJob } from '../../src/queue/crash.ts';
 import { QUEUES } from '../../src/queue/jobs.ts';
 import type { ActiveJob } from '../../src/queue/running.ts';
 import { sharedRedis } from '../helpers/redis.ts';
-import { config, ODD, outcomes, Rig, ROWS, silent, total } from './rig.ts';
+import { config, manifestOf, ODD, outcomes, Rig, ROWS, silent, total } from './rig.ts';
 
 let redis: Awaited<ReturnType<typeof sharedRedis>>;
 test.before(async () => {
@@ -21,6 +22,34 @@ test.before(async () => {
 });
 test.after.always(async () => {
   await redis.end();
+});
+
+test('a run that would write over the videos of its dataset fails before anything is converted', async (t) => {
+  const rig = await Rig.open(t, redis.url);
+  const feature = 'observation.images.cam';
+  const bytes = serializeManifest({
+    ...manifestOf({ source: 'file:///earlier.mcap', key: 'earlier', slot: 0, config }),
+    features: [{ key: feature, dtype: 'video', shape: [2, 2, 3], names: null }],
+    files: [
+      {
+        path: `.roboflow/staged/earlier/${feature}/0.mp4`,
+        type: 'video',
+        bytes: 1,
+        sha256: '0'.repeat(64),
+        feature,
+        frames: ROWS,
+      },
+    ],
+  });
+  await mkdir(join(rig.folder, 'out-pick/.roboflow/episodes'), { recursive: true });
+  await writeFile(join(rig.folder, 'out-pick/.roboflow/episodes/earlier.json'), bytes);
+  rig.consumer();
+  const apart = datasetConfig.parse({ fps: 10, features: { [feature]: { topic: '/cam', type: 'video' } } });
+  await rig.enqueue('pick', ['good-a.mcap'], { config: apart });
+  const status = await rig.ended('pick');
+  t.is(status.state, 'failed');
+  t.regex(status.reason ?? '', /expected videos\.pack: true, as file:\/\/\/earlier\.mcap of this dataset/);
+  t.deepEqual(rig.begun, []);
 });
 
 test('a batch of good recordings is planned, converted and published in plan order', async (t) => {
