@@ -137,6 +137,9 @@ export const datasetConfig = z
     for (const { path, message } of crossFaults(config)) ctx.addIssue({ code: 'custom', path, message });
   });
 
+/** No robot has more; what is more takes seconds to be refused column by column. */
+const MOST_FEATURES = 1000;
+
 /** A parsed dataset config, defaults filled in. */
 export type DatasetConfig = z.output<typeof datasetConfig>;
 
@@ -161,6 +164,10 @@ export function parseDatasetConfig(input: unknown, name = 'config'): DatasetConf
 
 /** Every fault of a config object, none when it is right; pointers are relative to the config. */
 export function configFaults(input: unknown): Fault[] {
+  const columns = isRecord(input) && isRecord(input['features']) ? Object.keys(input['features']).length : 0;
+  if (columns > MOST_FEATURES) {
+    return [{ pointer: '/features', detail: `expected at most ${MOST_FEATURES} columns, found ${columns}` }];
+  }
   const result = datasetConfig.safeParse(input);
   if (result.success) return overlookedFaults(input);
   // The schema checks across keys only when each key is right by itself; all faults at once is what people need.

@@ -2,11 +2,12 @@ import { rm } from 'node:fs/promises';
 import { INFO_PATH, manifestPath } from '../dataset/layout.ts';
 import { finalizeDataset as packDataset } from '../dataset/finalize.ts';
 import type { DatasetInfo } from '../dataset/info.ts';
-import type { EpisodeManifest } from '../dataset/types.ts';
+import type { DatasetFiles, EpisodeManifest } from '../dataset/types.ts';
 import { CanceledError, InputError } from '../errors.ts';
 import { withReleasers } from '../releasers.ts';
 import { createAttempt } from './checkpoint.ts';
 import { readManifest } from './manifests.ts';
+import type { Storage } from '../storage/types.ts';
 import { Superseded } from './superseded.ts';
 import { openUploads } from './uploads.ts';
 import type { FinalizeContext, FinalizeRequest, FinalizeResult } from './types.ts';
@@ -32,7 +33,7 @@ export async function finalizeDataset(
     release(() => coordinator.close());
     const { episodes, frames, tasks, misfits } = await packDataset({
       manifests: { [Symbol.asyncIterator]: () => manifestsOf(request, context, superseded) },
-      files: output,
+      files: filesOf(output, signal),
       // What a process leaves that is killed goes with its other attempts.
       scratch: await createAttempt(scratch),
       signal,
@@ -49,6 +50,15 @@ export async function finalizeDataset(
     await sweep(context);
     return { episodes, frames, tasks, misfits };
   });
+}
+
+/** A store as the dataset reads it: what is not answered ends with the signal. */
+function filesOf(output: Storage, signal: AbortSignal): DatasetFiles {
+  return {
+    list: (prefix) => output.list(prefix, { signal }),
+    head: (path) => output.head(path, { signal }),
+    open: (path) => output.open(path, { signal }),
+  };
 }
 
 /** `meta/info.json` as it is published; undefined where there is none that can be read. */

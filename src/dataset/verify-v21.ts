@@ -48,8 +48,10 @@ export async function verifyV21(
   const info = readV21Info(infoBytes, list);
   if (!info) return list.checks;
   const tasks = await readLines(files, V21_TASKS_PATH, taskLine, list, 'tasks');
+  const seen = new Set<string>();
   tasks.forEach(({ task_index: index, task }, i) => {
-    const unique = tasks.findIndex((each) => each.task === task) === i;
+    const unique = !seen.has(task);
+    seen.add(task);
     list.expect('tasks', index === i && unique, () => `line ${i} is task ${index} "${task}"`);
   });
   list.expect(

@@ -76,10 +76,11 @@ function problems(log: RequestLog): Middleware {
       const problem = toProblem(thrown);
       const id: unknown = ctx.state['requestId'];
       if (problem.status >= 500) {
-        log.error(
-          { err: problem.cause ?? problem, requestId: id, method: ctx.method, path: ctx.path },
-          'request failed',
-        );
+        const { cause, message } = problem;
+        const request = { requestId: id, method: ctx.method, path: ctx.path };
+        if (problem.status !== 503 || cause !== undefined)
+          log.error({ err: cause ?? problem, ...request }, 'request failed');
+        else log.warn({ reason: message, ...request }, 'request refused for now');
       }
       if (ctx.headerSent) {
         ctx.res.destroy();

@@ -124,7 +124,7 @@ class ReadOnlyRoutes implements IServerAdapter {
   }
 
   async #file(ctx: Context): Promise<void> {
-    const path = join(this.#statics, decodeURIComponent(ctx.path.slice(`${BASE}/static/`.length)));
+    const path = join(this.#statics, decoded(ctx.path.slice(`${BASE}/static/`.length)));
     const found = path.startsWith(this.#statics + sep) ? await stat(path).catch(() => undefined) : undefined;
     if (!found?.isFile()) throw new Problem(404, `nothing is served at ${ctx.path.slice(0, 200)}`);
     // A worker keeps to the policy its file came with, not to the page's: the one that colours errors loads more scripts.
@@ -133,5 +133,15 @@ class ReadOnlyRoutes implements IServerAdapter {
     ctx.type = extname(path);
     ctx.length = found.size;
     ctx.body = createReadStream(path);
+  }
+}
+
+/** The text of a path; as it is where it is not well encoded, which is no file's name. */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch (thrown) {
+    if (thrown instanceof URIError) return path;
+    throw thrown;
   }
 }

@@ -339,3 +339,10 @@ test('times that are no number of nanoseconds are refused with their place', (t)
     ),
   );
 });
+
+test('more columns than any robot has are refused at once', (t) => {
+  const features = Object.fromEntries(Array.from({ length: 1001 }, (_, i) => [`f${i}`, { topc: '/x' }]));
+  t.deepEqual(configFaults({ fps: 30, features }), [
+    { pointer: '/features', detail: 'expected at most 1000 columns, found 1001' },
+  ]);
+});

@@ -268,6 +268,28 @@ test('what was sent of a recording that turns out damaged is taken back', async 
   t.deepEqual(await files(output), []);
 });
 
+test('finalizing from a store that does not answer ends with its signal', async (t) => {
+  const stop = new AbortController();
+  const plain = await bench(t);
+  await plain.convert(await recordingOf(t), config);
+  const output = new Proxy(plain.context.output, {
+    get(target, name) {
+      if (name === 'open') {
+        return (...[key, options]: Parameters<Storage['open']>) => {
+          if (!key.endsWith('.parquet')) return target.open(key, options);
+          stop.abort(new CanceledError('shutdown'));
+          options?.signal?.throwIfAborted();
+          return new Promise(() => undefined);
+        };
+      }
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+  const { finalize } = await bench(t, { output, signal: stop.signal });
+  await t.throwsAsync(finalize(config, ['episode']), { name: 'CanceledError', message: /shutdown/ });
+});
+
 test('of two attempts at once one publishes, and the other finds its work done', async (t) => {
   const recording = await recordingOf(t);
   const plain = await bench(t);

@@ -233,7 +233,7 @@ test('errors of the inside are 500 without their text, which the log keeps under
 });
 
 test('our own refusals keep their sentence and become 400 or 503 with Retry-After', async (t) => {
-  const { call } = await serve(t);
+  const { call, lines } = await serve(t);
   t.like(await problemOf(await call('/v1/things/input')), {
     status: 400,
     detail: 'expected a recording, found a folder',
@@ -242,6 +242,9 @@ test('our own refusals keep their sentence and become 400 or 503 with Retry-Afte
   t.is(store.status, 503);
   t.is(store.headers.get('retry-after'), '5');
   t.is((await call('/v1/things/redis')).headers.get('retry-after'), '7');
+  const refused = lines.find((line) => line['msg'] === 'request refused for now');
+  t.like(refused, { path: '/v1/things/redis' });
+  t.is(refused?.['err'], undefined, 'a refusal has no stack to read');
 });
 
 test('with a token the protected routes want it, and the open ones do not', async (t) => {

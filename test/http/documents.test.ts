@@ -81,7 +81,8 @@ test('the board shows the queues and changes nothing', async (t) => {
   t.is(code.status, 200);
   t.regex(code.headers.get('content-type') ?? '', /javascript/);
   t.true((await code.text()).length > 1000);
-  for (const path of ['/queues/static/..%2f..%2fpackage.json', '/queues/static/none.js']) {
+  for (const name of ['..%2f..%2fpackage.json', 'none.js', '%', 'a%ffb']) {
+    const path = `/queues/static/${name}`;
     t.is((await fetch(base + path)).status, 404, path);
   }
 
