@@ -1,15 +1,15 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from 'commander';
-import { createCommands } from './cli/commands.ts';
-import { type CliContext, paint, printError, UsageError } from './cli/context.ts';
-import { optimizeLate } from './cli/short-lived.ts';
-import { version } from './conversion/version.ts';
-import { CanceledError, toError } from './errors.ts';
+import { loadBundle } from './cli/bundled.ts';
+import type * as Program from './cli/program.ts';
+import { beShortLived } from './cli/short-lived.ts';
 
-/** Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. */
-const FAILED = 1;
-const WRONG_USE = 2;
-const INTERRUPTED = 130;
+/** The service is a family of processes that finds its files where they are; other commands should begin at once. */
+const short = process.argv[2] !== 'start';
+if (short) beShortLived();
+const bundle = short ? loadBundle<typeof Program>() : undefined;
+const { runProgram } = bundle?.exports ?? (await import('./cli/program.ts'));
+await runProgram(startService);
+if (process.argv[2] === 'convert' && process.exitCode === undefined) bundle?.keep();
 
 async function startService(): Promise<void> {
   const [{ startPrimary }, { settings }] = await Promise.all([
@@ -18,64 +18,3 @@ async function startService(): Promise<void> {
   ]);
   await startPrimary(settings());
 }
-
-async function main(): Promise<void> {
-  if (process.argv[2] !== 'start') optimizeLate();
-  const abort = new AbortController();
-  const context: CliContext = { out: process.stdout, err: process.stderr, signal: abort.signal };
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      // A reader that went away (`| head`) ends the command quietly.
-      if (error.code === 'EPIPE') return abort.abort(new BrokenPipe('cancelled', { cause: error }));
-      if (stream === process.stdout) context.err.write(`error: cannot write the output: ${error.message}\n`);
-      process.exit(FAILED);
-    });
-  }
-  const program: Command = new Command('roboflow')
-    .description('Converts robot recordings (MCAP, ROS bags) into verified LeRobot datasets.')
-    .version(version)
-    .showHelpAfterError('(run with --help for the options)')
-    .enablePositionalOptions()
-    .configureHelp({ styleTitle: (title) => paint(context.out, 'bold', title) })
-    .addHelpText(
-      'after',
-      '\nExamples:\n' +
-        '  $ roboflow inspect run.mcap --suggest > robot.yaml\n' +
-        '  $ roboflow convert run.mcap --config robot.yaml --out ./dataset\n' +
-        '  $ roboflow enqueue "s3://raw/*.mcap" --dataset arm --config robot.yaml --out s3://datasets/arm --wait\n\n' +
-        'Exit codes: 0 done, 1 failed, 2 wrong use. `roboflow help COMMAND` tells more of one.',
-    );
-  const commands = createCommands(context, startService);
-  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
-  for (const command of [program, ...commands]) command.exitOverride();
-  // The service has its own handling of signals; every other command is stopped by the first.
-  program.hook('preAction', async (_, action) => {
-    for (const signal of action.name() === 'start' ? [] : (['SIGINT', 'SIGTERM'] as const)) {
-      process.once(signal, () => abort.abort(new CanceledError('cancelled')));
-    }
-    (await import('./config.ts')).loadEnvFile();
-  });
-  try {
-    await program.parseAsync();
-  } catch (thrown) {
-    process.exitCode = exitCodeOf(toError(thrown), context);
-    // A service that could not begin to serve has connections and workers by then.
-    if (process.argv[2] === 'start') process.exit();
-  }
-}
-
-/** Nobody reads the output any more. */
-class BrokenPipe extends CanceledError {}
-
-function exitCodeOf(error: Error, context: CliContext): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
-  if (context.signal.reason instanceof BrokenPipe) return FAILED;
-  if (error instanceof CanceledError) {
-    context.err.write('interrupted\n');
-    return INTERRUPTED;
-  }
-  printError(context, error.message);
-  return error instanceof UsageError ? WRONG_USE : FAILED;
-}
-
-await main();

@@ -43,7 +43,7 @@ function whyStale() {
   return undefined;
 }
 
-/** Compiles `src`, `test` and `deploy/local` into `dist`, and removes what is left of deleted files there. */
+/** Compiles `src`, `test` and `deploy` into `dist`, removes what is left of deleted files there, and bundles the program. */
 export async function build() {
   const tsc = join(projectRoot, 'node_modules', 'typescript', 'bin', 'tsc');
   try {
@@ -55,6 +55,11 @@ export async function build() {
   for (const path of filesBelow(dist)) {
     const source = relative(dist, path).replace(/\.(js|js\.map|d\.ts)$/, '.ts');
     if (source.endsWith('.ts') && !existsSync(join(projectRoot, source))) rmSync(path);
+  }
+  try {
+    await run(process.execPath, [join(projectRoot, 'deploy', 'local', 'bundle.mjs')]);
+  } catch (error) {
+    throw new SetupError(`The program could not be bundled: ${error.message}`, { cause: error });
   }
   const program = join(dist, 'src', 'cli.js');
   if (existsSync(program)) chmodSync(program, 0o755);

@@ -121,7 +121,7 @@ test('the npm package holds the program, its types, the rules and the dashboards
   const strange = paths.filter(
     (path) => !/^(dist\/src\/.*\.(js|d\.ts|js\.map)|[^.].*\.(md|yml|json)|LICENSE)$/.test(path),
   );
-  t.deepEqual(strange, []);
+  t.deepEqual(strange.toSorted(), ['dist/src/bundled/LICENSES.txt', 'dist/src/bundled/cli.cjs']);
 });
 
 type Service = {
