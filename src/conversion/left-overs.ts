@@ -15,9 +15,9 @@ export type Unpublished = {
 /**
  * Files are sent before their recording is verified, and an attempt that is killed takes nothing back: what it sent stays
  * when no later attempt gets to the end either. This removes such files of recordings that have ended without a manifest,
- * or with that of an earlier conversion. `claim` keeps others from converting one of them meanwhile (`undefined`: somebody does); its result gives it free again.
- * A recording with a manifest keeps all files of its edition and of those before, whoever wrote it, unless it does not
- * fit to its dataset. Not being able to remove is told, and no failure.
+ * or with that of an earlier conversion. `claim` keeps others from converting one of them meanwhile (`undefined`: somebody
+ * does); its result gives it free again. A recording with a manifest keeps all files of its edition and of those before,
+ * whoever wrote it, unless it does not fit to its dataset. Not being able to remove is told, and no failure.
  */
 export async function removeLeftOvers(
   output: Storage,
