@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -52,10 +52,16 @@ const [{ text }] = outputFiles;
 if (/[\u0080-\uffff]/.test(text)) throw new Error('the bundle holds characters beyond ASCII');
 const name = createHash('sha256').update(text).digest('hex');
 
-await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 await writeFile(join(out, 'LICENSES.txt'), await licences(Object.keys(metafile.inputs)));
-await writeFile(join(out, 'cli.cjs'), `// ${name}\n${text}`);
+// Somebody may be starting a command at this moment.
+const whole = join(out, `cli.cjs.${process.pid}`);
+await writeFile(whole, `// ${name}\n${text}`);
+await rename(whole, join(out, 'cli.cjs'));
+for (const file of await readdir(out)) {
+  const stale = file.endsWith('.cache') && !file.startsWith(`cli.cjs.${name.slice(0, 16)}.`);
+  if (stale) await rm(join(out, file), { force: true });
+}
 
 /** Name, licence and its text of every package that a file of the bundle came from. */
 async function licences(paths) {
