@@ -82,14 +82,14 @@ function isWritable(folder: string): boolean {
 
 const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
 
-/** What was kept; V8 takes it on trust, so that it must be what was written. */
+/** What was kept; V8 takes it on trust, so that it must be what was written. What cannot be read was not kept. */
 function readKept(path: string): Buffer | undefined {
   let bytes: Buffer;
   try {
     bytes = readFileSync(path);
   } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw thrown;
+    throwUnlessOfSystem(thrown);
+    return undefined;
   }
   const code = bytes.subarray(DIGEST_BYTES);
   return digestOf(code).equals(bytes.subarray(0, DIGEST_BYTES)) ? code : undefined;
@@ -107,7 +107,11 @@ function writeKept(path: string, code: Uint8Array): void {
     renameSync(temporary, path);
   } catch (thrown) {
     rmSync(temporary, { force: true });
-    const { code = '' } = thrown as NodeJS.ErrnoException;
-    if (!['ENOSPC', 'EDQUOT', 'EEXIST'].includes(code)) throw thrown;
+    throwUnlessOfSystem(thrown);
   }
+}
+
+/** A full disk, or a file of another user: the command has done its work, and the next one compiles for itself. */
+function throwUnlessOfSystem(thrown: unknown): void {
+  if (typeof (thrown as NodeJS.ErrnoException).errno !== 'number') throw thrown;
 }

@@ -1,4 +1,4 @@
-import { readdir, readFile, rename, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
@@ -78,6 +78,19 @@ test('what a process left that was killed while it wrote is removed, and is no f
   t.deepEqual(await readdir(folder), ['cli.cjs', 'program.js']);
   load()?.keep();
   t.deepEqual(await kept(), [file]);
+});
+
+test('where kept code can be neither read nor written a command does without', async (t) => {
+  const { folder, load, kept } = await bundle(t);
+  load()?.keep();
+  const [file = ''] = await kept();
+  await rm(join(folder, file));
+  await mkdir(join(folder, file));
+  const again = load();
+  t.false(again?.warm);
+  t.is(again?.exports.twice(5), 10);
+  again?.keep();
+  t.deepEqual(await readdir(folder), ['cli.cjs', file, 'program.js']);
 });
 
 test('the program has a bundle that says whose licences it holds', async (t) => {
