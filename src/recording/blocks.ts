@@ -32,7 +32,7 @@ export type BlockFile<B extends Block> = {
   readonly source: ByteSource;
   readonly blocks: readonly B[];
   /** Decompresses and lists one block; throws `InputError` when it is damaged. */
-  parse(block: B, bytes: Uint8Array): BlockContent;
+  parse(block: B, bytes: Uint8Array): Promise<BlockContent>;
   /** Called for a block that does not parse; throws when that ends the reading. */
   damaged(block: B, error: InputError): void;
 };
@@ -77,8 +77,10 @@ export async function* messagesOf<B extends Block>(
   filter: MessageFilter,
 ): AsyncGenerator<Message, void, void> {
   const blocks = file.blocks.filter((block) => wanted(block, filter)).toSorted(byStart);
-  const reader = new ExtentReader(file.source, blocks);
   const open = new MinHeap<OpenBlock<B>>(byNextEntry);
+  const reader = new ExtentReader(file.source, blocks, (memory) =>
+    open.items().some(({ data }) => data?.buffer === memory),
+  );
   let upcoming = 0;
   let held = 0;
   for (;;) {
@@ -86,7 +88,7 @@ export async function* messagesOf<B extends Block>(
     const following = blocks[upcoming];
     if (following && (!front || following.start <= nextTime(front))) {
       throwIfAborted(filter.signal);
-      const content = parseOr(file, following, await reader.read(upcoming));
+      const content = await parseOr(file, following, await reader.read(upcoming));
       const entries = content ? select(content.entries, filter) : [];
       if (content && entries.length > 0) {
         open.push({ index: upcoming, block: following, entries, next: 0, data: content.data });
@@ -99,7 +101,7 @@ export async function* messagesOf<B extends Block>(
     if (!front) return;
     if (!front.data) {
       throwIfAborted(filter.signal);
-      front.data = file.parse(front.block, await reader.read(front.index)).data;
+      front.data = (await file.parse(front.block, await reader.read(front.index))).data;
       held += front.data.byteLength;
       if (held > MAX_HELD_BYTES) held -= dropLatest(open);
     }
@@ -141,9 +143,13 @@ class BlockMessage implements Message {
   }
 }
 
-function parseOr<B extends Block>(file: BlockFile<B>, block: B, bytes: Uint8Array): BlockContent | undefined {
+async function parseOr<B extends Block>(
+  file: BlockFile<B>,
+  block: B,
+  bytes: Uint8Array,
+): Promise<BlockContent | undefined> {
   try {
-    return file.parse(block, bytes);
+    return await file.parse(block, bytes);
   } catch (thrown) {
     if (!(thrown instanceof InputError)) throw thrown;
     file.damaged(block, thrown);

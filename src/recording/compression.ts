@@ -1,12 +1,7 @@
 import { crc32 } from 'node:zlib';
-import Bzip2 from '@foxglove/wasm-bz2';
-import * as zstd from '@foxglove/wasm-zstd';
 import { InputError, toError } from '../errors.ts';
 import { expandCutLz4, expandLz4 } from './lz4.ts';
 import { expandCutZstd } from './zstd.ts';
-
-/** Turns the compressed records of one chunk into `size` bytes; throws `InputError` when they are damaged. */
-export type Decompress = (compression: string, data: Uint8Array, size: number, where: string) => Uint8Array;
 
 /**
  * A chunk that expands beyond this is refused: recorders write 1–100 MB, and those that expand far are small.
@@ -22,49 +17,72 @@ const FREE_RATIO = 256;
 const MAX_RATIO: Readonly<Record<string, number>> = { lz4: 255, zstd: 32_768, bz2: 25_000 };
 const RATIO_SLACK = 1 << 17;
 
-let loadedBzip2: Promise<Bzip2> | undefined;
+type Expand = (data: Uint8Array, size: number) => Uint8Array;
 
 /**
- * Loads the decompressors (once per process) for the chunk compressions of MCAP and ROS 1 bags. The wasm ones serve
- * zstd and bz2; that of lz4 keeps a context which one damaged frame spoils for every later one, so it is ours.
+ * The decompressors for the chunks of MCAP files and ROS 1 bags. The wasm ones serve zstd and bz2; that of lz4 keeps a
+ * context which one damaged frame spoils for every later one, so it is ours.
  */
-export async function loadDecompress(): Promise<Decompress> {
-  const [bzip2] = await Promise.all([(loadedBzip2 ??= Bzip2.init()), zstd.isLoaded]);
-  const handlers: Readonly<Record<string, (data: Uint8Array, size: number) => Uint8Array>> = {
-    bz2: (data, size) => bzip2.decompress(data, size, { small: false }),
-    lz4: expandLz4,
-    zstd: zstd.decompress,
-  };
-  return (compression, data, size, where) => {
-    if (compression === '' || compression === 'none') {
-      if (data.byteLength !== size) {
-        throw new InputError(`${where}: expected ${size} bytes of records, found ${data.byteLength}`);
-      }
-      return data;
+const LOADERS: Readonly<Record<string, () => Promise<Expand>>> = {
+  bz2: async () => {
+    const bzip2 = await (await import('@foxglove/wasm-bz2')).default.init();
+    return (data, size) => bzip2.decompress(data, size, { small: false });
+  },
+  lz4: async () => expandLz4,
+  zstd: async () => {
+    const zstd = await import('@foxglove/wasm-zstd');
+    await zstd.isLoaded;
+    return zstd.decompress;
+  },
+};
+
+/** Loaded when the first chunk needs one, once per process. */
+const loaded = new Map<string, Promise<Expand>>();
+
+function expander(compression: string): Promise<Expand> | undefined {
+  const known = loaded.get(compression);
+  if (known) return known;
+  const loading = Object.hasOwn(LOADERS, compression) ? LOADERS[compression]?.() : undefined;
+  if (loading) loaded.set(compression, loading);
+  return loading;
+}
+
+/** Turns the compressed records of one chunk into `size` bytes; throws `InputError` when they are damaged. */
+export async function decompress(
+  compression: string,
+  data: Uint8Array,
+  size: number,
+  where: string,
+): Promise<Uint8Array> {
+  if (compression === '' || compression === 'none') {
+    if (data.byteLength !== size) {
+      throw new InputError(`${where}: expected ${size} bytes of records, found ${data.byteLength}`);
     }
-    const handler = handlers[compression];
-    if (!handler) {
-      throw new InputError(
-        `${where}: expected a chunk compression of none, lz4, zstd or bz2, found '${printable(compression)}'`,
-      );
-    }
-    if (size === 0 && data.byteLength === 0) return data;
-    checkDeclared(compression, data, size, where);
-    let result: Uint8Array;
-    try {
-      result = handler(data, size);
-    } catch (thrown) {
-      throw new InputError(`${where}: its ${compression} data is damaged (${toError(thrown).message})`, {
-        cause: thrown,
-      });
-    }
-    if (result.byteLength !== size) {
-      throw new InputError(
-        `${where}: its ${compression} data gave ${result.byteLength} bytes, ${size} were declared`,
-      );
-    }
-    return result;
-  };
+    return data;
+  }
+  const loading = expander(compression);
+  if (!loading) {
+    throw new InputError(
+      `${where}: expected a chunk compression of none, lz4, zstd or bz2, found '${printable(compression)}'`,
+    );
+  }
+  if (size === 0 && data.byteLength === 0) return data;
+  checkDeclared(compression, data, size, where);
+  const expand = await loading;
+  let result: Uint8Array;
+  try {
+    result = expand(data, size);
+  } catch (thrown) {
+    throw new InputError(`${where}: its ${compression} data is damaged (${toError(thrown).message})`, {
+      cause: thrown,
+    });
+  }
+  if (result.byteLength !== size) {
+    throw new InputError(
+      `${where}: its ${compression} data gave ${result.byteLength} bytes, ${size} were declared`,
+    );
+  }
+  return result;
 }
 
 /**

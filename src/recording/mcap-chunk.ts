@@ -2,8 +2,7 @@ import { InputError } from '../errors.ts';
 import type { Block, BlockContent, Entry } from './blocks.ts';
 import { addToRange } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
-import { checkCrc, decompressCut } from './compression.ts';
-import type { Decompress } from './compression.ts';
+import { checkCrc, decompress, decompressCut } from './compression.ts';
 import { placed } from './cursor.ts';
 import {
   MESSAGE_HEAD,
@@ -30,8 +29,15 @@ export type Catalogue = {
   readonly channels: Map<number, ChannelRecord>;
 };
 
-/** The records of a block, decompressed and checked; `bytes` are those of the block's extent. */
-export function recordsOf(block: McapBlock, bytes: Uint8Array, decompress: Decompress): Uint8Array {
+/**
+ * The records of a block, decompressed and checked; `bytes` are those of the block's extent. `checked`: blocks whose sum
+ * was right before, which one of a file that does not change is again.
+ */
+export async function recordsOf(
+  block: McapBlock,
+  bytes: Uint8Array,
+  checked?: Set<number>,
+): Promise<Uint8Array> {
   if (block.kind === 'loose') return bytes;
   const where = `chunk at byte ${block.offset}`;
   const record = recordAt(bytes, 0);
@@ -49,8 +55,12 @@ export function recordsOf(block: McapBlock, bytes: Uint8Array, decompress: Decom
       `${where}: expected ${head.recordsLength} bytes of records, found ${body.byteLength - head.recordsAt}`,
     );
   }
-  const data = decompress(head.compression, body.subarray(head.recordsAt, end), head.uncompressedSize, where);
-  checkCrc(data, head.uncompressedCrc, where);
+  const records = body.subarray(head.recordsAt, end);
+  const data = await decompress(head.compression, records, head.uncompressedSize, where);
+  if (checked?.has(block.offset) !== true) {
+    checkCrc(data, head.uncompressedCrc, where);
+    checked?.add(block.offset);
+  }
   return data;
 }
 

@@ -1,6 +1,5 @@
 import { InputError, throwIfAborted } from '../errors.ts';
 import { checkBlockLength } from './blocks.ts';
-import type { Decompress } from './compression.ts';
 import { addToRange, spanOf } from './channel-ranges.ts';
 import { learnFrom, learnRecord, recordsOf } from './mcap-chunk.ts';
 import type { Catalogue, McapBlock } from './mcap-chunk.ts';
@@ -37,7 +36,6 @@ const CHUNK_HEAD = 256;
 
 /** How a walk goes on. */
 export type ScanOptions = {
-  readonly decompress: Decompress;
   /** Reports damage as a loss and goes on with what is whole; otherwise damage is an `InputError`. */
   readonly recover: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -175,7 +173,7 @@ class Walk {
     try {
       checkBlockLength(chunk);
       const bytes = await this.#window.at(chunk.offset, chunk.length);
-      const ranges = learnFrom(chunk, recordsOf(chunk, bytes, this.#options.decompress), this.#contents);
+      const ranges = learnFrom(chunk, await recordsOf(chunk, bytes), this.#contents);
       if (ranges.size > 0) this.#add({ ...chunk, ...spanOf(ranges) });
     } catch (thrown) {
       if (!(thrown instanceof InputError) || !this.#options.recover) throw thrown;

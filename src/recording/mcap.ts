@@ -1,7 +1,5 @@
 import { InputError, throwIfAborted } from '../errors.ts';
 import { messagesOf } from './blocks.ts';
-import { loadDecompress } from './compression.ts';
-import type { Decompress } from './compression.ts';
 import { contentOf, learnFrom, recordsOf } from './mcap-chunk.ts';
 import type { McapBlock } from './mcap-chunk.ts';
 import { channelRanges, spanOf, timesOf } from './channel-ranges.ts';
@@ -27,14 +25,12 @@ import { Window } from './window.ts';
 /** Opens an MCAP file. The recording closes `file`; when opening fails the caller still has to. */
 export async function openMcap(file: RecordingFile, options: OpenOptions = {}): Promise<Recording> {
   const recover = options.recover ?? true;
-  const decompress = await loadDecompress();
   const window = await Window.over(file);
-  const contents = await readContents(window, { decompress, recover, signal: options.signal });
-  return new McapRecording(file, contents, decompress, recover);
+  const contents = await readContents(window, { recover, signal: options.signal });
+  return new McapRecording(file, contents, recover);
 }
 
 type ReadOptions = {
-  readonly decompress: Decompress;
   readonly recover: boolean;
   readonly signal?: AbortSignal | undefined;
 };
@@ -119,7 +115,7 @@ async function readIndexed(
     // without a message index, or with channels that the summary does not repeat, only the chunk itself tells
     throwIfAborted(options.signal);
     const bytes = await window.at(block.offset, block.length);
-    const ranges = learnFrom(block, recordsOf(block, bytes, options.decompress), contents);
+    const ranges = learnFrom(block, await recordsOf(block, bytes), contents);
     if (ranges.size > 0) contents.blocks.push({ ...block, ...spanOf(ranges) });
   }
   return contents;
@@ -136,14 +132,13 @@ class McapRecording implements Recording {
   readonly #file: RecordingFile;
   readonly #contents: McapContents;
   readonly #byId: ReadonlyMap<number, Channel>;
-  readonly #decompress: Decompress;
   readonly #recover: boolean;
   readonly #damaged = new Set<number>();
+  readonly #checked = new Set<number>();
 
-  constructor(file: RecordingFile, contents: McapContents, decompress: Decompress, recover: boolean) {
+  constructor(file: RecordingFile, contents: McapContents, recover: boolean) {
     this.#file = file;
     this.#contents = contents;
-    this.#decompress = decompress;
     this.#recover = recover;
     this.channels = channelsOf(contents);
     this.#byId = new Map(this.channels.map((channel) => [channel.id, channel]));
@@ -175,7 +170,8 @@ class McapRecording implements Recording {
       {
         source: this.#file,
         blocks: this.#contents.blocks,
-        parse: (block, bytes) => contentOf(block, recordsOf(block, bytes, this.#decompress), this.#byId),
+        parse: async (block, bytes) =>
+          contentOf(block, await recordsOf(block, bytes, this.#checked), this.#byId),
         damaged: (block, error) => this.#lose(block, error),
       },
       {

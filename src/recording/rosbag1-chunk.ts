@@ -2,8 +2,7 @@ import { InputError } from '../errors.ts';
 import type { Block, BlockContent, Entry } from './blocks.ts';
 import { addToRange } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
-import { decompressCut } from './compression.ts';
-import type { Decompress } from './compression.ts';
+import { decompress, decompressCut } from './compression.ts';
 import { placed } from './cursor.ts';
 import { BAG_OP, bagRecordAt, bagTime, channelOf, fieldCursor } from './rosbag1-records.ts';
 import type { BagRecord } from './rosbag1-records.ts';
@@ -16,7 +15,7 @@ export type BagBlock = Block & {
 };
 
 /** The records of a chunk, decompressed; `bytes` start with the chunk record. */
-export function bagRecordsOf(block: BagBlock, bytes: Uint8Array, decompress: Decompress): Uint8Array {
+export async function bagRecordsOf(block: BagBlock, bytes: Uint8Array): Promise<Uint8Array> {
   const where = `chunk at byte ${block.offset}`;
   const record = firstRecord(bytes, where);
   if (record?.op !== BAG_OP.chunk) {
@@ -31,7 +30,7 @@ export function bagRecordsOf(block: BagBlock, bytes: Uint8Array, decompress: Dec
       `${where}: expected ${record.dataLength} bytes, found ${data.byteLength}: it is cut off`,
     );
   }
-  return decompress(compression, data, size, where);
+  return await decompress(compression, data, size, where);
 }
 
 function firstRecord(bytes: Uint8Array, where: string): BagRecord | undefined {

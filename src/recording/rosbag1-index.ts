@@ -2,7 +2,6 @@ import { InputError, throwIfAborted } from '../errors.ts';
 import { checkBlockLength } from './blocks.ts';
 import { spanOf } from './channel-ranges.ts';
 import type { ChannelRanges } from './channel-ranges.ts';
-import type { Decompress } from './compression.ts';
 import { placed } from './cursor.ts';
 import { findBagChunk } from './resync.ts';
 import { bagRecordsOf, learnFromBag } from './rosbag1-chunk.ts';
@@ -29,7 +28,6 @@ export type BagContents = {
 };
 
 export type BagReadOptions = {
-  readonly decompress: Decompress;
   readonly recover: boolean;
   readonly signal?: AbortSignal | undefined;
 };
@@ -207,7 +205,7 @@ class BagWalk {
     try {
       checkBlockLength(block);
       const bytes = await this.#window.at(block.offset, block.length);
-      const data = bagRecordsOf(block, bytes, this.#options.decompress);
+      const data = await bagRecordsOf(block, bytes);
       const ranges = learnFromBag(block, data, this.#contents.channels);
       if (ranges.size > 0) this.#contents.blocks.push({ ...block, ...spanOf(ranges) });
       return ranges.size > 0;

@@ -1,8 +1,6 @@
 import { InputError } from '../errors.ts';
 import { messagesOf } from './blocks.ts';
 import { channelRanges, timesOf } from './channel-ranges.ts';
-import { loadDecompress } from './compression.ts';
-import type { Decompress } from './compression.ts';
 import type { OpenOptions } from './open-options.ts';
 import { bagContentOf, bagRecordsOf } from './rosbag1-chunk.ts';
 import type { BagBlock } from './rosbag1-chunk.ts';
@@ -15,10 +13,9 @@ import { Window } from './window.ts';
 /** Opens a ROS 1 bag of version 2.0. The recording closes `file`; when opening fails the caller still has to. */
 export async function openRosbag1(file: RecordingFile, options: OpenOptions = {}): Promise<Recording> {
   const recover = options.recover ?? true;
-  const decompress = await loadDecompress();
   const window = await Window.over(file);
-  const contents = await readBag(window, { decompress, recover, signal: options.signal });
-  return new BagRecording(file, window, contents, decompress, recover);
+  const contents = await readBag(window, { recover, signal: options.signal });
+  return new BagRecording(file, window, contents, recover);
 }
 
 class BagRecording implements Recording {
@@ -33,21 +30,13 @@ class BagRecording implements Recording {
   readonly #window: Window;
   readonly #contents: BagContents;
   readonly #byId: ReadonlyMap<number, Channel>;
-  readonly #decompress: Decompress;
   readonly #recover: boolean;
   readonly #damaged = new Set<number>();
 
-  constructor(
-    file: RecordingFile,
-    window: Window,
-    contents: BagContents,
-    decompress: Decompress,
-    recover: boolean,
-  ) {
+  constructor(file: RecordingFile, window: Window, contents: BagContents, recover: boolean) {
     this.#file = file;
     this.#window = window;
     this.#contents = contents;
-    this.#decompress = decompress;
     this.#recover = recover;
     const { counts } = contents;
     this.channels = [...contents.channels.values()].map((channel) =>
@@ -78,8 +67,7 @@ class BagRecording implements Recording {
       {
         source: this.#file,
         blocks: this.#contents.blocks,
-        parse: (block, bytes) =>
-          bagContentOf(block, bagRecordsOf(block, bytes, this.#decompress), this.#byId),
+        parse: async (block, bytes) => bagContentOf(block, await bagRecordsOf(block, bytes), this.#byId),
         damaged: (block, error) => this.#lose(block, error),
       },
       {

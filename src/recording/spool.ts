@@ -77,7 +77,7 @@ async function openSpooled(path: string, folder: string): Promise<SpooledFile> {
   return {
     path,
     size: async () => BigInt(size),
-    read: (offset, length) => readExactly(handle, Number(offset), Number(length)),
+    read: (offset, length, into) => readExactly(handle, Number(offset), Number(length), into),
     close: async () => {
       await handle.close();
       await rm(folder, { recursive: true, force: true });
@@ -85,8 +85,13 @@ async function openSpooled(path: string, folder: string): Promise<SpooledFile> {
   };
 }
 
-async function readExactly(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length);
+async function readExactly(
+  handle: FileHandle,
+  offset: number,
+  length: number,
+  into: Uint8Array = new Uint8Array(length),
+): Promise<Uint8Array> {
+  const bytes = into.subarray(0, length);
   let done = 0;
   while (done < length) {
     const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);

@@ -2,8 +2,11 @@
 export interface ByteSource {
   /** Total size in bytes. */
   size(): Promise<bigint>;
-  /** Exactly `length` bytes from `offset`; throws when the range leaves the object. The result may be kept. */
-  read(offset: bigint, length: bigint): Promise<Uint8Array>;
+  /**
+   * Exactly `length` bytes from `offset`; throws when the range leaves the object. They may come in `into`, memory of
+   * `length` bytes; without it the result may be kept.
+   */
+  read(offset: bigint, length: bigint, into?: Uint8Array): Promise<Uint8Array>;
   /** Tells that this very range will be read soon: a source that is far away may fetch it already. */
   willRead?(offset: bigint, length: bigint): void;
 }

@@ -181,7 +181,7 @@ export class SourceCache {
       info: { key: version.url, size: version.size, etag: version.etag },
       path,
       size: () => local.size(),
-      read: (offset, length) => local.read(offset, length),
+      read: (offset, length, into) => local.read(offset, length, into),
       close: async () => {
         await local.close();
         await release();

@@ -47,9 +47,9 @@ export class LocalObject implements StoredObject {
     return this.#size;
   }
 
-  async read(offset: bigint, length: bigint): Promise<Uint8Array> {
+  async read(offset: bigint, length: bigint, into?: Uint8Array): Promise<Uint8Array> {
     assertRange(this.#path, this.#size, offset, length);
-    const buffer = Buffer.allocUnsafe(Number(length));
+    const buffer = into?.subarray(0, Number(length)) ?? Buffer.allocUnsafe(Number(length));
     try {
       let filled = 0;
       while (filled < buffer.length) {

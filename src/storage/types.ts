@@ -13,10 +13,10 @@ export interface StoredObject {
   readonly path?: string;
   size(): Promise<bigint>;
   /**
-   * Exactly `length` bytes from `offset`. Throws `StorageError` when the object changed since it was opened (retryable:
-   * a new attempt may open the new version).
+   * Exactly `length` bytes from `offset`, in `into` (of that length) where the store can. Throws `StorageError` when the
+   * object changed since it was opened (retryable: a new attempt may open the new version).
    */
-  read(offset: bigint, length: bigint): Promise<Uint8Array>;
+  read(offset: bigint, length: bigint, into?: Uint8Array): Promise<Uint8Array>;
   /** Tells that this very range will be read soon; stores that are far away fetch it already. */
   willRead?(offset: bigint, length: bigint): void;
   close(): Promise<void>;

@@ -45,13 +45,16 @@ export function memoryFile(bytes: Uint8Array, log?: ReadLog): RecordingFile {
   let closed = false;
   return {
     size: async () => BigInt(bytes.byteLength),
-    read: async (offset, length) => {
+    read: async (offset, length, into) => {
       if (closed) throw new Error('read after close');
       if (offset < 0n || offset + length > BigInt(bytes.byteLength)) {
         throw new RangeError(`read of ${length} bytes at ${offset} leaves a file of ${bytes.byteLength}`);
       }
       log?.push({ offset: Number(offset), length: Number(length) });
-      return bytes.slice(Number(offset), Number(offset + length));
+      const read = bytes.slice(Number(offset), Number(offset + length));
+      if (!into) return read;
+      into.set(read);
+      return into.subarray(0, read.length);
     },
     close: async () => {
       closed = true;
