@@ -23,33 +23,67 @@ export function sampleBytes(layout: SampleLayout): number {
   return layout.width * layout.height + 2 * width * height;
 }
 
-const clamp = (value: number) => (value < 0 ? 0 : value > 255 ? 255 : Math.floor(value + 0.5));
+/** What the JFIF matrix makes of a luma and one chroma, each 8 bits: index `chroma << 8 | luma`. */
+function colourTable(factor: number): Uint8Array {
+  const table = new Uint8Array(65_536);
+  for (let i = 0; i < table.length; i++) table[i] = clamp((i & 255) + factor * ((i >> 8) - 128));
+  return table;
+}
+
+/** What it takes off luma for green, by 8-bit chroma. */
+const greenTable = (factor: number) => Float64Array.from({ length: 256 }, (_, i) => factor * (i - 128));
+
+/** The JFIF matrix, made when the first picture is counted. */
+class Jfif {
+  static #made: Jfif | undefined;
+  private readonly red = colourTable(1.402);
+  private readonly greenOfCb = greenTable(0.344136);
+  private readonly greenOfCr = greenTable(0.714136);
+  private readonly blue = colourTable(1.772);
+
+  static get matrix(): Jfif {
+    return (Jfif.#made ??= new Jfif());
+  }
+
+  count(counts: Uint32Array, luma: number, cb: number, cr: number): void {
+    increase(counts, RED + (this.red[(cr << 8) | luma] ?? 0));
+    increase(counts, GREEN + clamp(luma - (this.greenOfCb[cb] ?? 0) - (this.greenOfCr[cr] ?? 0)));
+    increase(counts, BLUE + (this.blue[(cb << 8) | luma] ?? 0));
+  }
+}
+
+/** Where the counts of each channel begin. */
+const [RED, GREEN, BLUE] = [0, 256, 512] as const;
 
 /**
- * Counts the sampled pixels of one picture by channel into `counts`, which are all zero. Chroma is interpolated between its centres with weights 3:1
- * along each halved axis, as JPEG decoders do, and converted with the JFIF matrix.
+ * Counts the sampled pixels of one picture by channel into `counts`, which are all zero. Chroma is interpolated between
+ * its centres with weights 3:1 along each halved axis, as JPEG decoders do, and converted with the JFIF matrix.
  */
 export function pictureHistogram(data: Uint8Array, layout: SampleLayout, counts: Uint32Array): void {
   const { width, height, format } = layout;
   const stride = sampleStride(width, height);
-  const [red, green, blue] = [0, 256, 512] as const;
-  const count = (channel: number, value: number) => {
-    counts[channel + value] = (counts[channel + value] ?? 0) + 1;
-  };
   if (format === 'rgb24') {
     for (let y = 0; y < height; y += stride) {
       for (let x = 0; x < width; x += stride) {
         const at = (y * width + x) * 3;
-        count(red, data[at] ?? 0);
-        count(green, data[at + 1] ?? 0);
-        count(blue, data[at + 2] ?? 0);
+        increase(counts, RED + (data[at] ?? 0));
+        increase(counts, GREEN + (data[at + 1] ?? 0));
+        increase(counts, BLUE + (data[at + 2] ?? 0));
       }
+    }
+    return;
+  }
+  const jfif = Jfif.matrix;
+  const pixels = width * height;
+  if (format === 'yuv444' && stride === 1) {
+    for (let i = 0; i < pixels; i++) {
+      jfif.count(counts, data[i] ?? 0, data[pixels + i] ?? 0, data[2 * pixels + i] ?? 0);
     }
     return;
   }
   const [horizontal, vertical] = SUBSAMPLING[format];
   const [chromaWidth, chromaHeight] = chromaSize(layout);
-  const cb = data.subarray(width * height);
+  const cb = data.subarray(pixels);
   const cr = cb.subarray(chromaWidth * chromaHeight);
   for (let y = 0; y < height; y += stride) {
     const row = y >> vertical;
@@ -65,16 +99,20 @@ export function pictureHistogram(data: Uint8Array, layout: SampleLayout, counts:
       const b = row * chromaWidth + side;
       const c = other * chromaWidth + column;
       const d = other * chromaWidth + side;
-      const u = ((cb[a] ?? 0) * 9 + ((cb[b] ?? 0) + (cb[c] ?? 0)) * 3 + (cb[d] ?? 0) + 8) / 16;
-      const v = ((cr[a] ?? 0) * 9 + ((cr[b] ?? 0) + (cr[c] ?? 0)) * 3 + (cr[d] ?? 0) + 8) / 16;
-      const pb = Math.floor(u) - 128;
-      const pr = Math.floor(v) - 128;
-      const luma = data[y * width + x] ?? 0;
-      count(red, clamp(luma + 1.402 * pr));
-      count(green, clamp(luma - 0.344136 * pb - 0.714136 * pr));
-      count(blue, clamp(luma + 1.772 * pb));
+      const u = ((cb[a] ?? 0) * 9 + ((cb[b] ?? 0) + (cb[c] ?? 0)) * 3 + (cb[d] ?? 0) + 8) >> 4;
+      const v = ((cr[a] ?? 0) * 9 + ((cr[b] ?? 0) + (cr[c] ?? 0)) * 3 + (cr[d] ?? 0) + 8) >> 4;
+      jfif.count(counts, data[y * width + x] ?? 0, u, v);
     }
   }
+}
+
+function increase(counts: Uint32Array, at: number): void {
+  counts[at] = (counts[at] ?? 0) + 1;
+}
+
+/** Rounded, and held within 0–255. */
+function clamp(value: number): number {
+  return value <= 0 ? 0 : value >= 255 ? 255 : (value + 0.5) | 0;
 }
 
 const Y4M_FORMATS: readonly [RegExp, SampleLayout['format']][] = [
