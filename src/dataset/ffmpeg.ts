@@ -140,6 +140,7 @@ export class FfmpegLog {
   #line = '';
   readonly #complaints: string[] = [];
   #duplicated = 0;
+  #dropped = 0;
 
   push(chunk: string): void {
     const lines = (this.#line + chunk).split(/[\r\n]+/);
@@ -152,8 +153,10 @@ export class FfmpegLog {
       this.#complaints.push(line.slice(0, 400));
       if (this.#complaints.length > 12) this.#complaints.shift();
     }
-    const duplicated = /(\d+) frames duplicated/.exec(line)?.[1];
-    if (duplicated !== undefined) this.#duplicated += Number(duplicated);
+    const counts = /(\d+) frames dropped, (\d+) frames duplicated/.exec(line);
+    if (!counts) return;
+    this.#dropped += Number(counts[1]);
+    this.#duplicated += Number(counts[2]);
   }
 
   /** The last complaints, newest last; '' when there were none. */
@@ -164,5 +167,10 @@ export class FfmpegLog {
   /** Pictures that did not decode and were replaced by the picture before them. */
   get duplicated(): number {
     return this.#duplicated;
+  }
+
+  /** Pictures that another one of the same frame took the place of. */
+  get dropped(): number {
+    return this.#dropped;
   }
 }

@@ -94,7 +94,7 @@ export function matroskaHeader({ codec, width, height, fps }: MatroskaTrack): Bu
 /** Cluster, its time, and the head of a SimpleBlock: all sizes and numbers in 8 bytes, so that none is looked for. */
 const FRAME_HEAD = 4 + 8 + (1 + 8 + 8) + (1 + 8 + 4);
 
-/** The bytes before picture number `index` of `length` bytes, to be followed by the picture itself. */
+/** The bytes before picture number `index` (a fraction lies between two) of `length` bytes, to be followed by the picture. */
 export function matroskaFrame(index: number, fps: number, length: number, keyframe = true): Buffer {
   const timestamp = Math.round((index * 1e9) / fps / TICK_NS);
   const head = Buffer.alloc(FRAME_HEAD);

@@ -1,5 +1,4 @@
 import type { Picture } from '../frame/types.ts';
-import { loadSharp } from './load-sharp.ts';
 import type { MatroskaTrack } from './matroska.ts';
 
 /** A picture as an encoder takes it: one as recorded, or the 12-bit codes of a depth picture. */
@@ -21,19 +20,4 @@ export function pictureTrack(
   if (format === 'jpeg') return { codec: 'mjpeg', width, height, fps };
   if (format === 'png') return { codec: 'png', width, height, fps };
   return undefined;
-}
-
-/** Whether a picture can be decoded completely; raw pixels can when their number is right. */
-export async function decodes(picture: EncoderPicture): Promise<boolean> {
-  if (picture.format !== 'jpeg' && picture.format !== 'png') return true;
-  const sharp = await loadSharp();
-  try {
-    const { info } = await sharp(picture.data, { failOn: 'error' })
-      .raw()
-      .toBuffer({ resolveWithObject: true });
-    return info.width === picture.width && info.height === picture.height;
-  } catch {
-    // The decoder's complaint is the answer.
-    return false;
-  }
 }

@@ -22,8 +22,9 @@ function input(first: EncoderPicture, fps: number): { args: string[]; filters: s
     case 'jpeg':
     case 'png':
       return {
-        // Pictures are stored as their pixels lie: an orientation tag would turn some and not others.
-        args: ['-noautorotate', '-f', 'matroska', '-threads', '1', '-i', 'pipe:0'],
+        // Pictures are stored as their pixels lie: an orientation tag would turn some and not others. One that is damaged
+        // or cut off would be shown in part.
+        args: '-noautorotate -err_detect explode -f matroska -threads 1 -i pipe:0'.split(' '),
         // A picture that does not decode leaves a gap in time; the picture before it fills the gap.
         filters: [`fps=${fps}:start_time=0:round=near`],
       };

@@ -8,7 +8,7 @@ import { checkVideoSize } from './encoder-options.ts';
 import { FfmpegLog, findFfmpeg, startFfmpeg } from './ffmpeg.ts';
 import { matroskaFrame, matroskaHeader } from './matroska.ts';
 import type { Mp4Video } from './mp4.ts';
-import { decodes, type EncoderPicture, pictureTrack } from './picture-input.ts';
+import { type EncoderPicture, pictureTrack } from './picture-input.ts';
 import { inLayout, pictureLayout, withoutExif } from './picture-layout.ts';
 import { SampleStream } from './picture-histogram.ts';
 import { PictureSamples } from './picture-samples.ts';
@@ -70,7 +70,7 @@ export class VideoEncoder {
   #frames = 0;
   #queued = 0;
   #wake: (() => void) | undefined;
-  /** The newest picture waits here: only when it turns out to be the last one must it be known to decode. */
+  /** The newest picture waits here: when it turns out to be the last one, another one may have to stand in for it. */
   #held: EncoderPicture | undefined;
   #before: EncoderPicture | undefined;
   #substituted = 0;
@@ -114,7 +114,8 @@ export class VideoEncoder {
     if (this.#state !== 'open') throw new Error(`the encoder of ${feature.key} is ${this.#state}`);
     const running = this.#running;
     if (!running || !this.#held) throw new InputError(`${feature.key}: a video needs at least one picture`);
-    this.#write(await this.#lastPicture(this.#held), this.#frames - 1);
+    const standIn = this.#writeStandIn();
+    this.#write(this.#held, this.#frames - 1);
     running.input.end();
     const error = await running.ended;
     if (error) throw error;
@@ -122,7 +123,10 @@ export class VideoEncoder {
     const video = await checkVideo(path, { feature, fps, frames: this.#frames });
     metrics.encodingDuration.observe(seconds);
     this.#state = 'finished';
-    return { video, samples: this.#samples, repeated: running.log.duplicated + this.#substituted };
+    const { duplicated, dropped } = running.log;
+    // of two pictures for the last frame one is dropped, unless only one decodes
+    const last = standIn && dropped === 0 ? 1 : 0;
+    return { video, samples: this.#samples, repeated: duplicated + this.#substituted + last };
   }
 
   /** Kills the program; resolves when it is gone. Safe in every state. */
@@ -134,11 +138,17 @@ export class VideoEncoder {
     await running.ended;
   }
 
-  /** The last picture, or the one before it when the last does not decode: decoders give no frame for it. */
-  async #lastPicture(picture: EncoderPicture): Promise<EncoderPicture> {
-    if (this.#before === undefined || (await decodes(picture))) return picture;
-    this.#substituted += 1;
-    return this.#before;
+  /**
+   * Writes the picture before the last one again, a little before the last one's time: both belong to the last frame,
+   * which shows the later one that decodes. A gap is filled by the frame after it, and behind the last there is none.
+   * Returns whether there was one to write; pixels need none.
+   */
+  #writeStandIn(): boolean {
+    const running = this.#running;
+    if (!running || !this.#before || this.#options.sampled === false) return false;
+    if (!pictureTrack(running.first, this.#options.fps)) return false;
+    this.#write(this.#before, this.#frames - 1.25);
+    return true;
   }
 
   #checkPicture(picture: EncoderPicture): void {

@@ -112,27 +112,39 @@ test('the table holds the values as they were given', async (t) => {
   );
 });
 
-test('a damaged picture shows the one before it, at the end as well, and is counted', async (t) => {
-  const dir = await tempFolder(t);
-  const written = await writeRecording(
-    dir,
-    0,
-    { lengths: [20], tasks: ['pick'] },
-    {
-      frame: async (_, k) => {
-        const { sampleFrame } = await import('./build.ts');
-        const frame = await sampleFrame(0, k);
-        if (k !== 7 && k !== 19) return frame;
-        const picture = { ...(await numberedJpeg(k, 64, 48)), data: Buffer.from('this is no picture') };
-        return { ...frame, values: new Map(frame.values).set('observation.images.wrist', picture as never) };
+const damages: [string, (data: Uint8Array) => Uint8Array][] = [
+  ['is none', () => Buffer.from('this is no picture')],
+  ['is cut off', (data) => data.subarray(0, data.length >> 1)],
+  ['lacks its last bytes', (data) => data.subarray(0, -40)],
+];
+
+for (const [how, damage] of damages) {
+  test(`a picture that ${how} shows the one before it, at the end as well, and is counted`, async (t) => {
+    const dir = await tempFolder(t);
+    const written = await writeRecording(
+      dir,
+      0,
+      { lengths: [20], tasks: ['pick'] },
+      {
+        frame: async (_, k) => {
+          const { sampleFrame } = await import('./build.ts');
+          const frame = await sampleFrame(0, k);
+          if (k !== 7 && k !== 19) return frame;
+          const whole = await numberedJpeg(k, 64, 48);
+          const picture = { ...whole, data: damage(whole.data) };
+          return {
+            ...frame,
+            values: new Map(frame.values).set('observation.images.wrist', picture as never),
+          };
+        },
       },
-    },
-  );
-  const path = written.files.find((file) => file.type === 'video')?.localPath ?? '';
-  const expected = Array.from({ length: 20 }, (_, k) => (k === 7 || k === 19 ? k - 1 : k));
-  t.deepEqual(await marks(path, 64, 48), expected);
-  t.deepEqual(written.repeated, { 'observation.images.wrist': 2 });
-});
+    );
+    const path = written.files.find((file) => file.type === 'video')?.localPath ?? '';
+    const expected = Array.from({ length: 20 }, (_, k) => (k === 7 || k === 19 ? k - 1 : k));
+    t.deepEqual(await marks(path, 64, 48), expected);
+    t.deepEqual(written.repeated, { 'observation.images.wrist': 2 });
+  });
+}
 
 test('integers that 32-bit floats round are counted; measured values have no digits to lose', async (t) => {
   const [state] = FEATURES;
