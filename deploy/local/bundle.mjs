@@ -28,6 +28,9 @@ const PACKAGES = [
   '@opentelemetry/sdk*',
 ];
 
+/** Parts of packages that no command uses; this one loads Node's HTTP. */
+const UNUSED = /\/prom-client\/lib\/pushgateway\.js$/;
+
 const { outputFiles, metafile } = await build({
   entryPoints: [join(root, 'dist', 'src', 'cli', 'program.js')],
   absWorkingDir: root,
@@ -45,6 +48,14 @@ const { outputFiles, metafile } = await build({
   minifyWhitespace: true,
   legalComments: 'none',
   external: PACKAGES,
+  plugins: [
+    {
+      name: 'unused',
+      setup(building) {
+        building.onLoad({ filter: UNUSED }, () => ({ contents: 'module.exports = undefined;' }));
+      },
+    },
+  ],
   metafile: true,
   logLevel: 'warning',
 });

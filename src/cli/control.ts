@@ -1,7 +1,7 @@
 import { splitPublicJobId } from '../queue/jobs.ts';
 import { type CliContext, printJson, printLines } from './context.ts';
 import { accepted, withProducer } from './producer.ts';
-import { counted } from './table.ts';
+import { counted } from './words.ts';
 
 /** Cancels or retries a dataset or one job. */
 export async function control(

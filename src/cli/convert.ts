@@ -4,9 +4,8 @@ import { convert, type ConvertedRecording } from '../library.ts';
 import { createLog } from '../log.ts';
 import { type CliContext, printError, printJson, printLines } from './context.ts';
 import { readDatasetConfig } from './dataset-config.ts';
-import { ProgressBar } from './progress-bar.ts';
 import { settings, sourceSettings } from './settings.ts';
-import { counted, failureOf, humanSeconds } from './table.ts';
+import { counted, failureOf, humanSeconds } from './words.ts';
 
 type Options = { config: string; out: string; task?: string; dataset?: string; json?: boolean };
 
@@ -19,7 +18,10 @@ export async function convertHere(
   const config = await readDatasetConfig(options.config);
   const environment = settings();
   await sweepScratch(environment.SCRATCH_DIR);
-  const bar = new ProgressBar(context.err);
+  // loaded for terminals only: measuring text takes the tables of Unicode
+  const bar = context.err.isTTY
+    ? new (await import('./progress-bar.ts')).ProgressBar(context.err)
+    : undefined;
   const startedAt = performance.now();
   const { recordings: ended, dataset } = await convert(recordings, {
     ...sourceSettings(),
@@ -33,12 +35,12 @@ export async function convertHere(
     log: createLog({ level: 'warn', format: 'pretty', destination: context.err }),
     signal: context.signal,
     onProgress: (source, { fraction, stage, frames }) =>
-      bar.show(fraction, `${stage} ${frames} frames  ${fileName(source)}`),
+      bar?.show(fraction, `${stage} ${frames} frames  ${fileName(source)}`),
     onRecording: (recording) => {
-      bar.clear();
+      bar?.clear();
       report(recording, options, context);
     },
-  }).finally(() => bar.clear());
+  }).finally(() => bar?.clear());
   const failed = ended.filter(({ state }) => state === 'failed').length;
   if (!options.json) {
     const seconds = (performance.now() - startedAt) / 1000;

@@ -11,7 +11,7 @@ import { type CliContext, printJson, printLines } from './context.ts';
 import { locationChecks } from './producer.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { sourceSettings } from './settings.ts';
-import { failureOf } from './table.ts';
+import { failureOf } from './words.ts';
 
 /** Recordings planned at the same time: planning waits for storage more than it computes. */
 const CONCURRENCY = 4;

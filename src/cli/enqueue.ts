@@ -5,7 +5,7 @@ import { type CliContext, paintState, printJson, printLines, toUrl, UsageError }
 import { readDatasetConfig } from './dataset-config.ts';
 import { accepted, withProducer } from './producer.ts';
 import { recordingsOf } from './recordings.ts';
-import { counted, failureOf } from './table.ts';
+import { counted, failureOf } from './words.ts';
 import { watchDataset } from './watch.ts';
 
 type Options = {

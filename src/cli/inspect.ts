@@ -11,7 +11,8 @@ import { localError } from '../storage/local-errors.ts';
 import { type CliContext, printJson, printLines, toUrl } from './context.ts';
 import type { Picture } from '../recording/types.ts';
 import { sourceSettings } from './settings.ts';
-import { humanBytes, humanSeconds, table } from './table.ts';
+import { table } from './table.ts';
+import { humanBytes, humanSeconds } from './words.ts';
 
 /** Shows what a recording holds: for people, as JSON, or as a config to start from. */
 export async function inspect(recording: string, options: Options, context: CliContext): Promise<void> {

@@ -1,3 +1,5 @@
+// before the shapes are made
+import './jitless.ts';
 import { Command, CommanderError } from 'commander';
 import { version } from '../conversion/version.ts';
 import { CanceledError, toError } from '../errors.ts';

@@ -4,7 +4,8 @@ import type { DatasetStatus, JobStatus } from '../queue/shapes.ts';
 import { type CliContext, paintState, printJson, printLines } from './context.ts';
 import { withProducer } from './producer.ts';
 import { barLine } from './progress-bar.ts';
-import { failureOf, table } from './table.ts';
+import { table } from './table.ts';
+import { failureOf } from './words.ts';
 import { follow, watchDataset } from './watch.ts';
 
 type Options = { readonly watch?: boolean; readonly json?: boolean };

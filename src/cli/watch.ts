@@ -5,7 +5,7 @@ import type { Producer } from '../queue/producer.ts';
 import type { DatasetStatus } from '../queue/shapes.ts';
 import type { CliContext } from './context.ts';
 import { barLine, ProgressBar } from './progress-bar.ts';
-import { humanSeconds } from './table.ts';
+import { humanSeconds } from './words.ts';
 
 const INTERVAL_MS = 500;
 /** A dataset that nothing works on for so long may have no worker. */
