@@ -67,7 +67,7 @@ function report(recording: ConvertedRecording, options: Options, context: CliCon
   const notes = [
     ...(recording.state === 'skipped' ? ['converted before'] : []),
     ...(dropped > 0 ? [`${dropped} rows dropped`] : []),
-    ...manifest.losses.map((loss) => `lost: ${loss.what}`),
+    ...manifest.losses.map(({ count, what }) => `lost: ${count === undefined ? what : `${count} ${what}`}`),
   ];
   printLines(
     context,

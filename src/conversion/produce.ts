@@ -99,6 +99,7 @@ export async function produceEpisode(
       if (frames === 0) throw new InputError(noRows(name, extent.expectedRows, aligner));
       const written = await writer.finish();
       throwIfAborted(signal);
+      refuseStills(name, written, frames, config);
       progress.enter('verify');
       const faults = (await verifyWritten(written, plan.mapping.features, config.fps)).filter(
         ({ ok }) => !ok,
@@ -223,6 +224,24 @@ function publishedPath(
         { key, slot, edition },
       )
     : stagedPath(key, edition);
+}
+
+/** Of a camera's pictures more than these, or than `tolerate.undecodable`, may not be shown as others. */
+const STILL_SHARE = 0.5;
+
+/** A camera most of whose pictures do not decode would be a still with a few changes. */
+function refuseStills(
+  name: string,
+  { repeated }: Written,
+  frames: number,
+  { tolerate: { undecodable } }: DatasetConfig,
+): void {
+  for (const [camera, count] of Object.entries(repeated)) {
+    if (count <= Math.max(undecodable, STILL_SHARE) * frames) continue;
+    throw new InputError(
+      `${name}: ${count} of the ${frames} pictures of ${camera} do not decode; 'tolerate.undecodable' (${undecodable}) accepts a share above ${STILL_SHARE}`,
+    );
+  }
 }
 
 function noRows(name: string, expected: number, aligner: FrameAligner): string {

@@ -141,6 +141,7 @@ export class FfmpegLog {
   readonly #complaints: string[] = [];
   #duplicated = 0;
   #dropped = 0;
+  #shown = 0;
 
   push(chunk: string): void {
     const lines = (this.#line + chunk).split(/[\r\n]+/);
@@ -153,10 +154,11 @@ export class FfmpegLog {
       this.#complaints.push(line.slice(0, 400));
       if (this.#complaints.length > 12) this.#complaints.shift();
     }
-    const counts = /(\d+) frames dropped, (\d+) frames duplicated/.exec(line);
+    const counts = /(\d+) frames out; (\d+) frames dropped, (\d+) frames duplicated/.exec(line);
     if (!counts) return;
-    this.#dropped += Number(counts[1]);
-    this.#duplicated += Number(counts[2]);
+    this.#shown += Number(counts[1]);
+    this.#dropped += Number(counts[2]);
+    this.#duplicated += Number(counts[3]);
   }
 
   /** The last complaints, newest last; '' when there were none. */
@@ -167,6 +169,11 @@ export class FfmpegLog {
   /** Pictures that did not decode and were replaced by the picture before them. */
   get duplicated(): number {
     return this.#duplicated;
+  }
+
+  /** Frames on the grid. */
+  get shown(): number {
+    return this.#shown;
   }
 
   /** Pictures that another one of the same frame took the place of. */

@@ -92,7 +92,7 @@ export function encoderCommand(options: {
   const source = input(first, fps);
   const sync = [ffmpeg.syncOption, 'passthrough'];
   const video = [...sync, ...encoderArguments(settings), ...muxerArguments(fps), '-f', 'mp4', `file:${path}`];
-  const quiet = ['-hide_banner', '-nostdin', '-nostats', '-loglevel', 'level+verbose', '-y'];
+  const quiet = '-hide_banner -nostdin -nostats -loglevel level+verbose -y -max_error_rate 1'.split(' ');
   const start = [...quiet, ...deviceArguments(settings.codec), ...source.args];
   if (options.sampled === false) return [...start, '-map', '0:v', ...video];
   const stored = [...source.filters, ...transformFilters(feature.camera?.transform ?? {})];

@@ -108,24 +108,29 @@ export class VideoEncoder {
     if (this.#failure) throw this.#failure;
   }
 
-  /** Ends the video and reads it back; a file that does not hold exactly the frames added is an `EncodeError`. */
+  /**
+   * Ends the video and reads it back; a file that does not hold exactly the frames added is an `EncodeError`, or an
+   * `InputError` where they end with pictures that do not decode.
+   */
   async finish(): Promise<EncodedVideo> {
     const { feature, path, fps, metrics } = this.#options;
     if (this.#state !== 'open') throw new Error(`the encoder of ${feature.key} is ${this.#state}`);
     const running = this.#running;
     if (!running || !this.#held) throw new InputError(`${feature.key}: a video needs at least one picture`);
-    const standIn = this.#writeStandIn();
+    const standsIn = this.#writeStandIn();
     this.#write(this.#held, this.#frames - 1);
     running.input.end();
     const error = await running.ended;
     if (error) throw error;
     const seconds = Number(process.hrtime.bigint() - running.startedAt) / 1e9;
-    const video = await checkVideo(path, { feature, fps, frames: this.#frames });
+    const video = await checkVideo(path, { feature, fps, frames: this.#frames }).catch((thrown: unknown) => {
+      throw this.#undecodableEnd(running, toError(thrown));
+    });
     metrics.encodingDuration.observe(seconds);
     this.#state = 'finished';
     const { duplicated, dropped } = running.log;
-    // of two pictures for the last frame one is dropped, unless only one decodes
-    const last = standIn && dropped === 0 ? 1 : 0;
+    // Of the three pictures for the last frame those that decode but one are dropped: an odd number failed when it did.
+    const last = standsIn ? (2 - dropped) % 2 : 0;
     return { video, samples: this.#samples, repeated: duplicated + this.#substituted + last };
   }
 
@@ -139,16 +144,28 @@ export class VideoEncoder {
   }
 
   /**
-   * Writes the picture before the last one again, a little before the last one's time: both belong to the last frame,
-   * which shows the later one that decodes. A gap is filled by the frame after it, and behind the last there is none.
-   * Returns whether there was one to write; pixels need none.
+   * Writes the picture before the last one again, twice, a little before the last one's time: all belong to the last
+   * frame, which shows the latest that decodes. A gap is filled when a frame follows, and none follows the last. Returns
+   * whether there was one to write; pixels need none.
    */
   #writeStandIn(): boolean {
     const running = this.#running;
     if (!running || !this.#before || this.#options.sampled === false) return false;
     if (!pictureTrack(running.first, this.#options.fps)) return false;
-    this.#write(this.#before, this.#frames - 1.25);
+    for (const earlier of [0.4, 0.2]) this.#write(this.#before, this.#frames - 1 - earlier);
     return true;
+  }
+
+  /** What is wrong with a video that ends too early because its last pictures do not decode; else the error itself. */
+  #undecodableEnd({ log, first }: Running, error: Error): Error {
+    const missing = this.#frames - log.shown;
+    if (missing <= 0 || this.#options.sampled === false || !pictureTrack(first, this.#options.fps))
+      return error;
+    const which =
+      log.shown === 0
+        ? `none of the ${this.#frames} pictures decodes`
+        : `the last ${missing} of ${this.#frames} pictures do not decode`;
+    return new InputError(`${this.#options.feature.key}: ${which}`, { cause: error });
   }
 
   #checkPicture(picture: EncoderPicture): void {

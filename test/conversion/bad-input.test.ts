@@ -288,6 +288,54 @@ function stampAt(sample: number) {
   return { seq: 0, stamp: { sec: Number(time / 1_000_000_000n), nanosec: nanos, nsec: nanos }, frame_id: '' };
 }
 
+/** A JPEG with all its markers, and hardly anything of the picture between them. */
+function hollow(jpeg: Uint8Array): Uint8Array {
+  const bytes = Buffer.from(jpeg);
+  const scan = bytes.indexOf(Buffer.of(0xff, 0xda));
+  const data = scan + 2 + bytes.readUInt16BE(scan + 2);
+  return Buffer.concat([bytes.subarray(0, data + 8), Buffer.of(0xff, 0xd9)]);
+}
+
+test('pictures that are damaged inside are counted, and a camera with little else is refused', async (t) => {
+  const damaged = (which: (frame: number) => boolean) =>
+    demonstration({
+      change: (channels) =>
+        channels.map((channel) =>
+          channel.topic === '/cam_high/image_raw/compressed'
+            ? {
+                ...channel,
+                messages: channel.messages.map(({ log, value }, frame) => {
+                  const message = value as { data: Uint8Array };
+                  return { log, value: which(frame) ? { ...message, data: hollow(message.data) } : message };
+                }),
+              }
+            : channel,
+        ),
+    });
+  const few = await fileOf(t, await damaged((frame) => frame % 20 === 7));
+  const { manifest } = await (await bench(t)).convert(few, config);
+  t.deepEqual(manifest.losses, [
+    {
+      what: 'pictures of observation.images.cam_high that did not decode, shown as the picture before them',
+      count: 3,
+    },
+  ]);
+  const end = await fileOf(t, await damaged((frame) => frame >= 57));
+  await refused(t, end, config, /cam_high: the last 3 of 60 pictures do not decode/);
+  const all = await fileOf(t, await damaged(() => true));
+  await refused(t, all, config, /cam_high: none of the 60 pictures decodes/);
+  const most = await fileOf(t, await damaged((frame) => frame % 3 < 2));
+  await refused(
+    t,
+    most,
+    config,
+    /: 40 of the 60 pictures of observation\.images\.cam_high do not decode; 'tolerate\.undecodable' \(0\) accepts a share above 0\.5/,
+  );
+  const { convert } = await bench(t);
+  const { manifest: accepted } = await convert(most, { ...config, tolerate: { undecodable: 0.7 } });
+  t.is(accepted.losses[0]?.count, 40);
+});
+
 test('fps 0 and unknown keys are refused when the config is read, each naming its place', (t) => {
   const error = t.throws(() => parseDatasetConfig({ ...config, fps: 0, robot_typ: 'g1' }), {
     name: 'InputError',
