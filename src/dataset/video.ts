@@ -129,8 +129,8 @@ export class VideoEncoder {
     metrics.encodingDuration.observe(seconds);
     this.#state = 'finished';
     const { duplicated, dropped } = running.log;
-    // Of the three pictures for the last frame those that decode but one are dropped: an odd number failed when it did.
-    const last = standsIn ? (2 - dropped) % 2 : 0;
+    // Of the three pictures for the last frame all that decode but one are dropped: two, one without the last, else none.
+    const last = standsIn ? dropped % 2 : 0;
     return { video, samples: this.#samples, repeated: duplicated + this.#substituted + last };
   }
 
