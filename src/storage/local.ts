@@ -26,15 +26,7 @@ export type LocalStorageOptions = {
 /** How often the folder of an object is made anew under a write. */
 const FOLDER_TRIES = 20;
 
-const STAYS: ReadonlySet<string> = new Set([
-  'ENOTEMPTY',
-  'EEXIST',
-  'ENOENT',
-  'ENOTDIR',
-  'EBUSY',
-  'EACCES',
-  'EPERM',
-]);
+const STAYS: ReadonlySet<string> = new Set(['ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'EBUSY', 'EACCES', 'EPERM']);
 
 /**
  * A folder as a store. Writing goes to a temporary name in the target's folder, is flushed to disk and renamed: an
@@ -148,10 +140,15 @@ export class LocalStorage implements Storage {
     const path = join(this.#root, key);
     try {
       // the link itself goes, never what it points to
-      await this.#within(dirname(path), key, (folder) => unlink(folder.at(basename(path))));
+      await this.#within(dirname(path), key, (folder) => unlink(folder.at(basename(path)))).catch(
+        (thrown: unknown) => {
+          // a write that was stopped half-way leaves its folders only
+          if (errorCode(thrown) !== 'ENOENT') throw thrown;
+        },
+      );
       await this.#pruneFolders(dirname(path), key);
     } catch (thrown) {
-      if (errorCode(thrown) === 'ENOENT' || errorCode(thrown) === 'ENOTDIR') return;
+      if (errorCode(thrown) === 'ENOTDIR') return;
       throw localError(thrown, 'remove', path);
     }
   }
@@ -163,7 +160,9 @@ export class LocalStorage implements Storage {
       try {
         await this.#within(dirname(folder), key, (parent) => rmdir(parent.at(name)));
       } catch (thrown) {
-        // not empty, gone already, a link or mount, or not ours to remove
+        // gone already, or never made: the one above may be empty
+        if (errorCode(thrown) === 'ENOENT') continue;
+        // not empty, a link or mount, or not ours to remove
         if (STAYS.has(errorCode(thrown) ?? '')) return;
         throw thrown;
       }

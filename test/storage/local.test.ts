@@ -198,6 +198,10 @@ test('folder: the last object takes its empty folders along, and writes beside t
   t.deepEqual(await readdir(root, { recursive: true }), ['a', join('a', 'two')]);
   await storage.remove('a/two');
   t.deepEqual(await readdir(root), [], 'the root stays');
+  await mkdir(join(root, 'half', 'way'), { recursive: true });
+  await storage.remove('half/way/to/one');
+  t.deepEqual(await readdir(root), [], 'so do those that a stopped write had made');
+  await storeAt(join(root, 'none'), 'destination').storage.remove('a/b');
 
   const turns = Array.from({ length: 60 }, (_, turn) => turn);
   const churn = async (name: string) => {
