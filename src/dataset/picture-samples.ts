@@ -57,14 +57,14 @@ export class PictureSamples {
       uses[place] = (uses[place] ?? 0) + 1;
     }
     const sums = await this.#sum(from, uses);
-    const histograms = [0, 256, 512].map((start) => sums.slice(start, start + 256));
+    const histograms = [0, 256, 512].map((start) => Array.from(sums.subarray(start, start + 256)));
     return { stats: pictureStats(histograms, chosen.length), histograms };
   }
 
   /** The histograms from `first` on added up, each as often as `uses` says. */
-  async #sum(first: number, uses: Uint32Array): Promise<number[]> {
+  async #sum(first: number, uses: Uint32Array): Promise<Float64Array> {
     await this.#written;
-    const sums = Array.from({ length: HISTOGRAM_SIZE }, () => 0);
+    const sums = new Float64Array(HISTOGRAM_SIZE);
     const spilled = this.#frames.length - this.#inBlock;
     const file = first < spilled ? await open(this.#path, 'r') : undefined;
     try {
@@ -74,10 +74,7 @@ export class PictureSamples {
         const at = first + i;
         if (at < spilled) await this.#read(file, record, at);
         const start = (at - spilled) * HISTOGRAM_SIZE;
-        const counts = at < spilled ? record : this.#block.subarray(start, start + HISTOGRAM_SIZE);
-        for (let value = 0; value < HISTOGRAM_SIZE; value += 1) {
-          sums[value] = (sums[value] ?? 0) + times * (counts[value] ?? 0);
-        }
+        addTimes(sums, at < spilled ? record : this.#block.subarray(start, start + HISTOGRAM_SIZE), times);
       }
     } finally {
       await file?.close();
@@ -96,5 +93,11 @@ export class PictureSamples {
     this.#inBlock = 0;
     this.#written = this.#written.then(() => appendFile(this.#path, block));
     this.#written.catch(() => {}); // thrown by `statsOf`
+  }
+}
+
+function addTimes(sums: Float64Array, counts: Uint32Array, times: number): void {
+  for (let value = 0; value < HISTOGRAM_SIZE; value += 1) {
+    sums[value] = (sums[value] ?? 0) + times * (counts[value] ?? 0);
   }
 }
