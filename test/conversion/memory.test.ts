@@ -24,8 +24,8 @@ test('a worker needs no more memory for a recording four times as long', async (
   const folder = await temporaryFolder(t);
   const [short, long] = [join(folder, 'short.mcap'), join(folder, 'long.mcap')];
   const picture = { cameras: ['cam'], width: 160, height: 120 };
-  await writeLongRecording(short, { seconds: 60, ...picture });
-  await writeLongRecording(long, { seconds: 240, ...picture });
+  await writeLongRecording(short, { seconds: 240, ...picture });
+  await writeLongRecording(long, { seconds: 960, ...picture });
   const child = join(process.cwd(), 'dist/test/helpers/convert-child.js');
   // The short one several times: what a running program loads once is loaded then.
   const { stdout } = await run(process.execPath, [
@@ -41,8 +41,8 @@ test('a worker needs no more memory for a recording four times as long', async (
     .split('\n')
     .map((line) => JSON.parse(line) as ChildResult);
   t.is(results.length, 5);
-  t.true(Math.abs((results[3]?.frames ?? 0) - 60 * 30) <= 1, `${results[3]?.frames} rows`);
-  t.true(Math.abs((results[4]?.frames ?? 0) - 240 * 30) <= 1, `${results[4]?.frames} rows`);
+  t.true(Math.abs((results[3]?.frames ?? 0) - 240 * 30) <= 1, `${results[3]?.frames} rows`);
+  t.true(Math.abs((results[4]?.frames ?? 0) - 960 * 30) <= 1, `${results[4]?.frames} rows`);
   const [before, after] = [results[3]?.peakRssBytes ?? 0, results[4]?.peakRssBytes ?? 0];
   t.log(results.map(({ peakRssBytes }) => `${(peakRssBytes / 1e6).toFixed(0)} MB`).join(', '));
   t.true(after / before <= 1.1, `the longer one needs ${(after / before).toFixed(3)} times as much`);
