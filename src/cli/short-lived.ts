@@ -3,7 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 /**
  * Tells V8 that this process is going to end soon; call before the work of a command is loaded.
  *
- * It optimizes only what runs for a while. Converting twenty seconds of three cameras, Node 20 spends a third of its
+ * It optimizes only what runs for a while. Converting twenty seconds of three cameras, Node 20 spent 1.3 s of
  * CPU on optimizing code, most of it never to be run again, on cores that the encoders need. Twice its threshold takes a
  * fifth off the command's own CPU, four times another 6 % with joints at 100 Hz and nothing at 1 kHz; more of it is worse
  * for the latter. Later versions have another first compiler, which leaves less to optimize, and no such setting.

@@ -39,7 +39,7 @@ type Slot = {
 
 /**
  * Pictures and chunks are memory outside the JavaScript heap, which only collections give back; how often they come
- * decides between a worker's memory and its time. Growth by 80 % with the smallest young generation collects ten times in
+ * decides between a worker's memory and its time. Growth by 80 % with the smallest young generation collects eight times in
  * twenty seconds of three cameras and takes an eighth more of its CPU for 40 MB less; V8's own choice collects as often.
  */
 export const workerFlags: readonly string[] = ['--max-semi-space-size=4', '--heap-growing-percent=200'];

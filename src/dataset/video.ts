@@ -150,17 +150,21 @@ export class VideoEncoder {
    */
   #writeStandIn(): boolean {
     const running = this.#running;
-    if (!running || !this.#before || this.#options.sampled === false) return false;
-    if (!pictureTrack(running.first, this.#options.fps)) return false;
+    if (!running || !this.#before || !this.#onGrid(running)) return false;
     for (const earlier of [0.4, 0.2]) this.#write(this.#before, this.#frames - 1 - earlier);
     return true;
   }
 
+  /** Whether the pictures are decoded, and put on a grid of frames, by the encoder's process. */
+  #onGrid({ first }: Running): boolean {
+    return this.#options.sampled !== false && pictureTrack(first, this.#options.fps) !== undefined;
+  }
+
   /** What is wrong with a video that ends too early because its last pictures do not decode; else the error itself. */
-  #undecodableEnd({ log, first }: Running, error: Error): Error {
+  #undecodableEnd(running: Running, error: Error): Error {
+    const { log } = running;
     const missing = this.#frames - log.shown;
-    if (missing <= 0 || this.#options.sampled === false || !pictureTrack(first, this.#options.fps))
-      return error;
+    if (missing <= 0 || !this.#onGrid(running)) return error;
     const which =
       log.shown === 0
         ? `none of the ${this.#frames} pictures decodes`

@@ -23,29 +23,27 @@ type Expand = (data: Uint8Array, size: number) => Uint8Array;
  * The decompressors for the chunks of MCAP files and ROS 1 bags. The wasm ones serve zstd and bz2; that of lz4 keeps a
  * context which one damaged frame spoils for every later one, so it is ours.
  */
-const LOADERS: Readonly<Record<string, () => Promise<Expand>>> = {
-  bz2: async () => {
-    const bzip2 = await (await import('@foxglove/wasm-bz2')).default.init();
-    return (data, size) => bzip2.decompress(data, size, { small: false });
-  },
-  lz4: async () => expandLz4,
-  zstd: async () => {
-    const zstd = await import('@foxglove/wasm-zstd');
-    await zstd.isLoaded;
-    return zstd.decompress;
-  },
-};
+const LOADERS: ReadonlyMap<string, () => Promise<Expand>> = new Map<string, () => Promise<Expand>>([
+  [
+    'bz2',
+    async () => {
+      const bzip2 = await (await import('@foxglove/wasm-bz2')).default.init();
+      return (data, size) => bzip2.decompress(data, size, { small: false });
+    },
+  ],
+  ['lz4', async () => expandLz4],
+  [
+    'zstd',
+    async () => {
+      const zstd = await import('@foxglove/wasm-zstd');
+      await zstd.isLoaded;
+      return zstd.decompress;
+    },
+  ],
+]);
 
 /** Loaded when the first chunk needs one, once per process. */
 const loaded = new Map<string, Promise<Expand>>();
-
-function expander(compression: string): Promise<Expand> | undefined {
-  const known = loaded.get(compression);
-  if (known) return known;
-  const loading = Object.hasOwn(LOADERS, compression) ? LOADERS[compression]?.() : undefined;
-  if (loading) loaded.set(compression, loading);
-  return loading;
-}
 
 /** Turns the compressed records of one chunk into `size` bytes; throws `InputError` when they are damaged. */
 export async function decompress(
@@ -60,14 +58,16 @@ export async function decompress(
     }
     return data;
   }
-  const loading = expander(compression);
-  if (!loading) {
+  const load = LOADERS.get(compression);
+  if (!load) {
     throw new InputError(
       `${where}: expected a chunk compression of none, lz4, zstd or bz2, found '${printable(compression)}'`,
     );
   }
   if (size === 0 && data.byteLength === 0) return data;
   checkDeclared(compression, data, size, where);
+  const loading = loaded.get(compression) ?? load();
+  loaded.set(compression, loading);
   const expand = await loading;
   let result: Uint8Array;
   try {

@@ -27,6 +27,7 @@ export class ExtentReader {
   readonly #inUse: (memory: ArrayBufferLike) => boolean;
   readonly #memory: Uint8Array[] = [];
   #window: { start: number; bytes: Uint8Array } | undefined;
+  #begun = false;
   /** Memory of the newest read, until there is a newer one. */
   #newest: Uint8Array | undefined;
   #ahead: { readonly run: Run; readonly reading: Promise<Uint8Array> } | undefined;
@@ -35,11 +36,7 @@ export class ExtentReader {
    * `extents` in the order in which they will be asked for; `inUse` tells whether somebody still looks at bytes in a
    * memory, beside those read last.
    */
-  constructor(
-    source: ByteSource,
-    extents: readonly Extent[],
-    inUse: (memory: ArrayBufferLike) => boolean = () => true,
-  ) {
+  constructor(source: ByteSource, extents: readonly Extent[], inUse: (memory: ArrayBufferLike) => boolean) {
     this.#source = source;
     this.#extents = extents;
     this.#inUse = inUse;
@@ -58,7 +55,8 @@ export class ExtentReader {
       if (at + wanted.length <= held.bytes.byteLength) return held.bytes.subarray(at, at + wanted.length);
     }
     this.#window = undefined;
-    const first = this.#newest === undefined && this.#ahead === undefined;
+    const first = !this.#begun;
+    this.#begun = true;
     const end = this.#runEnd(index);
     const { run, reading } = this.#taken(wanted.offset, end) ?? this.#begin(wanted.offset, end);
     this.#newest = run.memory;
