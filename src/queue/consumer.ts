@@ -77,13 +77,21 @@ export class Consumer {
   #closing: Promise<void> | undefined;
   /** Whether Redis was ever there: before that no job can have come. */
   #met = false;
+  /** Looks, while this closes, whether waiting is still of use. */
+  #onChange: (() => void) | undefined;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
     const redis = connectPatient(options.redis, `${options.name}:worker`, options.log);
     redis.once('ready', () => (this.#met = true));
     this.#client = openQueueClient(redis, options.prefix, options.log, options.telemetry);
-    this.#running = new RunningJobs(options);
+    this.#running = new RunningJobs({
+      onStart: options.onStart,
+      onEnd: (job) => {
+        options.onEnd?.(job);
+        this.#onChange?.();
+      },
+    });
     this.#workers = [this.#work('episode'), this.#work('dataset'), this.#work('watch')];
     this.#stopListening = listenForStops(redis, this.#client.store.keys, options.log, (stop) => {
       for (const { queue, jobId } of this.#running.list()) {
@@ -120,13 +128,25 @@ export class Consumer {
 
   async #close(): Promise<void> {
     const closed = Promise.all(this.#workers.map((worker) => worker.close(!this.#met)));
-    // BullMQ waits for a first connection before it gives it up; there is nothing to wait for.
-    if (this.#met) await closed;
-    else
-      closed.catch((thrown: unknown) => this.#options.log.debug({ err: toError(thrown) }, 'closing unused'));
+    // BullMQ waits for a first connection before it gives it up, and for answers that nobody needs any more.
+    closed.catch((thrown: unknown) => this.#options.log.debug({ err: toError(thrown) }, 'closing unused'));
+    await Promise.race([closed, this.#forsaken()]);
     this.#stopListening();
     await Promise.all(this.#settling);
     await this.#client.close();
+    if (this.#met) await closed;
+  }
+
+  /** Resolves once there is nothing to wait for: no job runs here, and Redis is away. */
+  #forsaken(): Promise<void> {
+    const { redis } = this.#client;
+    return new Promise((resolve) => {
+      this.#onChange = () => {
+        if (redis.status !== 'ready' && this.#running.list().length === 0) resolve();
+      };
+      redis.on('close', this.#onChange);
+      this.#onChange();
+    });
   }
 
   #work(kind: JobKind): Worker {

@@ -127,6 +127,26 @@ test('an idle worker ends at once while Redis is away, when it has just come bac
   t.true(ended, 'Redis was never there');
 });
 
+test('an idle worker ends at once when Redis goes away without an answer to what it was asked', async (t) => {
+  const redis = await own(t);
+  const rig = await Rig.open(t, redis.url);
+  const admin = new Redis(redis.url);
+  t.teardown(() => admin.disconnect());
+  admin.on('error', () => undefined);
+  for (const early of [false, true]) {
+    await admin.client('PAUSE', 600_000, 'WRITE');
+    const { consumer } = rig.consumer();
+    await consumer.ready();
+    // It asks for first jobs, and Redis does not answer now.
+    while (!/:worker .* flags=b .* cmd=eval/.test(String(await admin.client('LIST')))) await sleep(20);
+    const drained = early ? consumer.drain() : undefined;
+    await redis.kill();
+    const ended = await Promise.race([(drained ?? consumer.drain()).then(() => true), sleep(10_000, false)]);
+    t.true(ended, early ? 'it was ending' : 'it was told after');
+    await redis.resume();
+  }
+});
+
 test('a Redis that evicts is not fit, and the report names the command that mends it', async (t) => {
   const redis = await own(t, ['--maxmemory-policy', 'allkeys-lru']);
   const client = connectFailFast({ url: redis.url }, 'test', silent);
