@@ -25,7 +25,7 @@ export async function benchFleet(episodes = 24): Promise<FleetRow[]> {
   try {
     const pods = await startPods(owner, folder, { CACHE_MAX_BYTES: '0' });
     if (pods === undefined) throw new Error('there is no S3 server to be had');
-    const recordings = await pods.upload(episodes, 5);
+    const recordings = await pods.upload(Array.from({ length: episodes }, () => 5));
     const api = await pods.start(0);
     const rows: FleetRow[] = [];
     for (const count of new Set([1, Math.min(4, availableParallelism())])) {

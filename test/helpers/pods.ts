@@ -9,8 +9,8 @@ import { startService, type Owner, type RunningService } from './service.ts';
 export type Pods = {
   /** Starts a pod with so many workers; 0 = API only. */
   start(workers: number): Promise<RunningService>;
-  /** Puts so many different recordings of one camera into the bucket; resolves with what to enqueue. */
-  upload(recordings: number, seconds: number): Promise<{ source: string; task: string }[]>;
+  /** Puts different recordings of one camera, of these lengths, into the bucket; resolves with what to enqueue. */
+  upload(seconds: readonly number[]): Promise<{ source: string; task: string }[]>;
   /** The mapping of these recordings. */
   readonly config: unknown;
   /** URL that a dataset may be written to. */
@@ -50,7 +50,7 @@ export async function startPods(
         CACHE_DIR: join(own, 'cache'),
       });
     },
-    upload: (recordings, seconds) => uploadRecordings(server, recordings, seconds),
+    upload: (seconds) => uploadRecordings(server, seconds),
     config: {
       fps: 30,
       clock: 'header',
@@ -66,12 +66,11 @@ export async function startPods(
 
 async function uploadRecordings(
   { settings, bucket }: S3Server,
-  recordings: number,
-  seconds: number,
+  lengths: readonly number[],
 ): Promise<{ source: string; task: string }[]> {
   const client = new S3Client({ ...settings, region: 'us-east-1', forcePathStyle: true });
   const sources = [];
-  for (let index = 0; index < recordings; index++) {
+  for (const [index, seconds] of lengths.entries()) {
     const task = `Demonstration ${index}`;
     const Body = await demonstration({ seconds, width: 320, height: 240, task });
     const Key = `raw/${String(index).padStart(2, '0')}.mcap`;
