@@ -38,11 +38,14 @@ export async function* alignedRows(
   const coded = new CodedRows(options.signal, options.copiedTopics);
   const steady = new SteadyPictures(mapping);
   const slices = new Slices();
+  const sourcesOf = new Map(
+    [...topics].map((topic) => [topic, mapping.sources.filter((source) => source.topic === topic)]),
+  );
   try {
     for await (const message of recording.messages({ topics, signal: options.signal })) {
       if (slices.over) await slices.next();
       throwIfAborted(options.signal);
-      const sources = mapping.sources.filter((source) => source.topic === message.channel.topic);
+      const sources = sourcesOf.get(message.channel.topic) ?? [];
       let decoded: { readonly value: unknown } | undefined;
       let shown: Picture | undefined;
       let picture: Promise<Taken> | undefined;
@@ -80,7 +83,8 @@ export async function* alignedRows(
         if (value) aligner.push(source.index, { time, logTime: message.logTime, ...value });
         else aligner.undecodable(source.index, time);
       }
-      yield* coded.pass(aligner.ready());
+      // `yield*` would wait for a promise after every message, of which few complete a row
+      for (const row of coded.pass(aligner.ready())) yield row;
       const buffered = aligner.bufferedBytes + coded.bytes;
       options.onBuffered(buffered);
       if (buffered > options.bufferMaxBytes) throw tooFarApart(options, buffered);
