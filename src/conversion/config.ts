@@ -32,6 +32,14 @@ const video = z.strictObject({
     .transform(String)
     .describe("The encoder's trade of time for size."),
   pix_fmt: word('yuv420p').default('yuv420p').describe('Pixel format of the video.'),
+  threads: z
+    .int()
+    .min(1)
+    .max(64)
+    .optional()
+    .describe(
+      'Threads of the encoder of each camera (h264, hevc, av1); without it two for a camera with most of the pixels, else one.',
+    ),
   copy: z
     .enum(['never', 'auto'])
     .default('never')

@@ -6,9 +6,6 @@ import type { VideoSettings } from './types.ts';
 /** Codec words of the config and the FFmpeg encoder each stands for; any other word is an encoder's own name. */
 const ENCODERS: Readonly<Record<string, string>> = { h264: 'libx264', hevc: 'libx265', av1: 'libsvtav1' };
 
-/** Threads of one encoder. Fixed, because output depends on their number; two keep a small machine busy. */
-const THREADS = 2;
-
 /**
  * Track ticks a second: a multiple of fps, so that every picture's time is an exact number of ticks. It is the one that
  * FFmpeg would choose by itself (doubled up to 10,000), because lerobot joins videos by copying and loses its way when
@@ -26,10 +23,23 @@ export function encoderName(codec: string): string {
 }
 
 /**
- * Encoder arguments: constant quality, short closed groups of pictures, no B-frames, the same bytes on every machine.
- * A preset is the encoder's own word (SVT-AV1: a number).
+ * Threads of a camera's encoder among those of a recording. What x264 writes can depend on their number, so it follows
+ * from the recording and not from the machine. Where cameras share the work, encoders of one thread are done sooner on two
+ * cores than those of two (three cameras: x264 by 3 %, SVT-AV1 by 7 %), with less CPU on any machine. A camera that has
+ * more than half of the pixels would keep the others waiting, and so would depth, which takes ten times the CPU of
+ * x264 and is not cheaper on one thread.
  */
-export function encoderArguments(settings: VideoSettings): string[] {
+export function encoderThreads(feature: Feature, encoded: readonly Feature[]): number {
+  if (feature.camera?.depthUnit !== undefined) return 2;
+  const pixels = ({ shape: [height = 0, width = 0] }: Feature) => height * width;
+  return 2 * pixels(feature) > encoded.reduce((sum, each) => sum + pixels(each), 0) ? 2 : 1;
+}
+
+/**
+ * Encoder arguments: constant quality, short closed groups of pictures, no B-frames, the same bytes on every machine.
+ * A preset is the encoder's own word (SVT-AV1: a number). Without `threads` the encoder chooses their number.
+ */
+export function encoderArguments(settings: VideoSettings, threads?: number): string[] {
   const encoder = encoderName(settings.codec);
   if (!/^[a-z0-9_-]+$/i.test(encoder)) {
     throw new InputError(`video.codec names an encoder in letters, digits, "_" and "-"; found "${encoder}"`);
@@ -40,9 +50,10 @@ export function encoderArguments(settings: VideoSettings): string[] {
   const pixels = onDevice(encoder) ? [] : ['-pix_fmt', settings.pixFmt];
   const args = ['-c:v', encoder, ...pixels, '-g', String(settings.gop), '-bf', '0'];
   const crf = String(settings.crf);
+  const some = threads === undefined ? [] : ['-threads', String(threads)];
   switch (encoder) {
     case 'libx264':
-      return [...args, '-crf', crf, '-preset', settings.preset, '-threads', String(THREADS)];
+      return [...args, '-crf', crf, '-preset', settings.preset, ...some];
     case 'libx265':
       return [
         ...args,
@@ -53,24 +64,19 @@ export function encoderArguments(settings: VideoSettings): string[] {
         '-tag:v',
         'hvc1',
         '-x265-params',
-        `${settings.lossless ? 'lossless=1:' : ''}log-level=error:open-gop=0:bframes=0:keyint=${settings.gop}:pools=${THREADS}:frame-threads=1`,
+        `${settings.lossless ? 'lossless=1:' : ''}log-level=error:open-gop=0:bframes=0:keyint=${settings.gop}:frame-threads=1${threads === undefined ? '' : `:pools=${threads}`}`,
       ];
     case 'libsvtav1':
-      return [...args, '-crf', crf, '-preset', svtPreset(settings.preset), '-svtav1-params', 'lp=2'];
-    case 'libaom-av1':
       return [
         ...args,
         '-crf',
         crf,
-        '-b:v',
-        '0',
-        '-cpu-used',
-        '8',
-        '-row-mt',
-        '1',
-        '-threads',
-        String(THREADS),
+        '-preset',
+        svtPreset(settings.preset),
+        ...(threads === undefined ? [] : ['-svtav1-params', `lp=${threads}`]),
       ];
+    case 'libaom-av1':
+      return [...args, '-crf', crf, '-b:v', '0', '-cpu-used', '8', '-row-mt', '1', ...some];
     default:
       return [...args, ...qualityArguments(encoder, crf)];
   }

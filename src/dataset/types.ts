@@ -9,6 +9,8 @@ export type VideoSettings = {
   readonly pixFmt: string;
   /** Keeps every pixel (hevc only: depth). */
   readonly lossless?: boolean;
+  /** Threads of each encoder; default by the camera's share of the pixels. */
+  readonly threads?: number | undefined;
 };
 
 /** The statistics of one feature, LeRobot's words. Cameras: one number a channel, in [0, 1]. */

@@ -85,13 +85,15 @@ export function encoderCommand(options: {
   readonly path: string;
   readonly fps: number;
   readonly settings: VideoSettings;
+  readonly threads: number;
   readonly expectedFrames: number | undefined;
   readonly sampled?: boolean;
 }): string[] {
-  const { ffmpeg, feature, first, path, fps, settings, expectedFrames } = options;
+  const { ffmpeg, feature, first, path, fps, settings, threads, expectedFrames } = options;
   const source = input(first, fps);
   const sync = [ffmpeg.syncOption, 'passthrough'];
-  const video = [...sync, ...encoderArguments(settings), ...muxerArguments(fps), '-f', 'mp4', `file:${path}`];
+  const encoder = [...encoderArguments(settings, threads), ...muxerArguments(fps)];
+  const video = [...sync, ...encoder, '-f', 'mp4', `file:${path}`];
   const quiet = '-hide_banner -nostdin -nostats -loglevel level+verbose -y -max_error_rate 1'.split(' ');
   const start = [...quiet, ...deviceArguments(settings.codec), ...source.args];
   if (options.sampled === false) return [...start, '-map', '0:v', ...video];

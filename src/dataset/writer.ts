@@ -7,7 +7,7 @@ import { isCamera } from './columns.ts';
 import { type CopiedCamera, CopyTrack } from './copy-track.ts';
 import { DepthImages } from './depth-images.ts';
 import { DEPTH_VIDEO, DepthTrack } from './depth-track.ts';
-import { encoderName } from './encoder-options.ts';
+import { encoderName, encoderThreads } from './encoder-options.ts';
 import { checkEncoder } from './encoders.ts';
 import { findFfmpeg } from './ffmpeg.ts';
 import { ImageTrack } from './image-track.ts';
@@ -91,13 +91,11 @@ export class DatasetWriter {
   /** Opens a writer. Throws `EncodeError` when there is no FFmpeg with the encoders that the videos need. */
   static async create(options: DatasetWriterOptions): Promise<DatasetWriter> {
     throwIfAborted(options.signal);
-    const videos = options.features.filter((feature) => feature.dtype === 'video');
     const depth = options.features.find((feature) => feature.camera?.depthUnit !== undefined);
     if (depth && options.format === 'v2.1') {
       throw new InputError(`${depth.key}: LeRobot v2.1 has no depth, use format v3.0`);
     }
-    for (const { key, camera } of videos) {
-      if (options.copied?.has(key)) continue;
+    for (const { camera } of encodedCameras(options)) {
       const settings = camera?.depthUnit === undefined ? options.video : DEPTH_VIDEO;
       await checkEncoder(settings, options.ffmpeg);
     }
@@ -235,6 +233,7 @@ export class DatasetWriter {
       path,
       fps,
       settings: video,
+      threads: video.threads ?? encoderThreads(feature, encodedCameras(this.#options)),
       expectedFrames,
       signal,
       metrics,
@@ -252,9 +251,7 @@ export class DatasetWriter {
 
   /** What made the videos: the encoder, unless all of them were copied. */
   #encoders(): string {
-    const { features, copied, video } = this.#options;
-    const encoded = features.some(({ key, dtype }) => dtype === 'video' && !copied?.has(key));
-    return encoded ? encoderName(video.codec) : 'copy';
+    return encodedCameras(this.#options).length > 0 ? encoderName(this.#options.video.codec) : 'copy';
   }
 
   #use(): void {
@@ -281,4 +278,9 @@ async function episodePart(
   for (const [key, own] of table ?? []) stats[key] ??= own;
   const times = { startTime: String(startTime), endTime: String(endTime) };
   return { frames, tasks, firstFrame: first, ...times, stats, histograms };
+}
+
+/** Cameras that become videos by encoding. */
+function encodedCameras({ features, copied }: DatasetWriterOptions): Feature[] {
+  return features.filter(({ key, dtype }) => dtype === 'video' && !copied?.has(key));
 }
