@@ -12,6 +12,7 @@ import { DatasetWriter } from '../../src/dataset/writer.ts';
 import type { Feature } from '../../src/frame/types.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
 import { Registry } from 'prom-client';
+import { peakRss } from '../helpers/peak-rss.ts';
 
 /** Goals: 10,000 episodes in less than 60 s and 400 MB. */
 export type FinalizeBench = { readonly episodes: number; readonly seconds: number; readonly peakMB: number };
@@ -60,7 +61,7 @@ async function measure(episodes: number): Promise<FinalizeBench> {
       emit: async () => {},
     });
     const seconds = Math.round((performance.now() - start) / 100) / 10;
-    return { episodes, seconds, peakMB: Math.round((process.resourceUsage().maxRSS * 1024) / 1e6) };
+    return { episodes, seconds, peakMB: Math.round(peakRss() / 1e6) };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

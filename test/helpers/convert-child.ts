@@ -2,7 +2,6 @@
 // {frames, peakRssBytes, seconds, cpuSeconds, loopP99Ms, loopMaxMs}; the peak is that of the process so far. Stores are reached, and recordings of
 // buckets kept (CACHE_DIR, CACHE_MAX_BYTES), as the environment says.
 // node convert-child.js CONFIG_JSON OUT [RECORDING…]   (OUT: a folder or a URL; without recordings, each line of standard input is one)
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
@@ -14,6 +13,7 @@ import type { Log } from '../../src/conversion/types.ts';
 import { createMetrics } from '../../src/metrics/index.ts';
 import { SourceCache } from '../../src/storage/cache.ts';
 import { openStorage } from '../../src/storage/open.ts';
+import { peakRss } from './peak-rss.ts';
 
 /** What one conversion took. */
 export type ChildResult = {
@@ -26,13 +26,6 @@ export type ChildResult = {
   readonly loopP99Ms: number;
   readonly loopMaxMs: number;
 };
-
-/** Of this program, bytes. What `resourceUsage` gives begins, on Linux, with the peak of the process that started it. */
-function peakRss(): number {
-  const own =
-    process.platform === 'linux' && /^VmHWM:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'));
-  return (own ? Number(own[1]) : process.resourceUsage().maxRSS) * 1024;
-}
 
 const [config = '{}', out = '', ...recordings] = process.argv.slice(2);
 const environment = loadConfig();
@@ -70,7 +63,6 @@ for await (const source of recordings.length > 0 ? recordings : createInterface(
   const { user, system } = process.cpuUsage(cpuBefore);
   const result: ChildResult = {
     frames: manifest.episodes.reduce((sum, part) => sum + part.frames, 0),
-    // resourceUsage gives kilobytes.
     peakRssBytes: peakRss(),
     seconds: (performance.now() - startedAt) / 1000,
     cpuSeconds: (user + system) / 1e6,
