@@ -38,7 +38,7 @@ const video = z.strictObject({
     .max(64)
     .optional()
     .describe(
-      'Threads of the encoder of each camera (h264, hevc, av1); without it two for a camera with most of the pixels, else one.',
+      'Threads of the encoder of each camera (h264, hevc, av1); without it two for depth and for a camera with most of the pixels, else one.',
     ),
   copy: z
     .enum(['never', 'auto'])
