@@ -27,7 +27,8 @@ export class DepthTrack implements CameraTrack {
 
   constructor(options: EncoderOptions) {
     this.#options = options;
-    this.#settings = { ...DEPTH_VIDEO, gop: options.settings.gop };
+    const { gop, threads } = options.settings;
+    this.#settings = { ...DEPTH_VIDEO, gop, threads };
     this.#encoder = new VideoEncoder({ ...options, settings: this.#settings, sampled: false });
     this.#depth = new DepthEpisodes(options);
     this.#unit = options.feature.camera?.depthUnit ?? 'mm';

@@ -37,9 +37,9 @@ export function encoderThreads(feature: Feature, encoded: readonly Feature[]): n
 
 /**
  * Encoder arguments: constant quality, short closed groups of pictures, no B-frames, the same bytes on every machine.
- * A preset is the encoder's own word (SVT-AV1: a number). Without `threads` the encoder chooses their number.
+ * A preset is the encoder's own word (SVT-AV1: a number). Without `threads` in the settings the encoder chooses.
  */
-export function encoderArguments(settings: VideoSettings, threads?: number): string[] {
+export function encoderArguments(settings: VideoSettings): string[] {
   const encoder = encoderName(settings.codec);
   if (!/^[a-z0-9_-]+$/i.test(encoder)) {
     throw new InputError(`video.codec names an encoder in letters, digits, "_" and "-"; found "${encoder}"`);
@@ -50,6 +50,7 @@ export function encoderArguments(settings: VideoSettings, threads?: number): str
   const pixels = onDevice(encoder) ? [] : ['-pix_fmt', settings.pixFmt];
   const args = ['-c:v', encoder, ...pixels, '-g', String(settings.gop), '-bf', '0'];
   const crf = String(settings.crf);
+  const { threads } = settings;
   const some = threads === undefined ? [] : ['-threads', String(threads)];
   switch (encoder) {
     case 'libx264':

@@ -9,7 +9,7 @@ export type VideoSettings = {
   readonly pixFmt: string;
   /** Keeps every pixel (hevc only: depth). */
   readonly lossless?: boolean;
-  /** Threads of each encoder; default by the camera's share of the pixels. */
+  /** Threads of each encoder. */
   readonly threads?: number | undefined;
 };
 

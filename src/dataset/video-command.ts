@@ -85,14 +85,13 @@ export function encoderCommand(options: {
   readonly path: string;
   readonly fps: number;
   readonly settings: VideoSettings;
-  readonly threads: number;
   readonly expectedFrames: number | undefined;
   readonly sampled?: boolean;
 }): string[] {
-  const { ffmpeg, feature, first, path, fps, settings, threads, expectedFrames } = options;
+  const { ffmpeg, feature, first, path, fps, settings, expectedFrames } = options;
   const source = input(first, fps);
   const sync = [ffmpeg.syncOption, 'passthrough'];
-  const encoder = [...encoderArguments(settings, threads), ...muxerArguments(fps)];
+  const encoder = [...encoderArguments(settings), ...muxerArguments(fps)];
   const video = [...sync, ...encoder, '-f', 'mp4', `file:${path}`];
   const quiet = '-hide_banner -nostdin -nostats -loglevel level+verbose -y -max_error_rate 1'.split(' ');
   const start = [...quiet, ...deviceArguments(settings.codec), ...source.args];

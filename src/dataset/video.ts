@@ -26,7 +26,6 @@ export type EncoderOptions = {
   readonly path: string;
   readonly fps: number;
   readonly settings: VideoSettings;
-  readonly threads: number;
   /** Expected number of frames of the one episode; undefined when the video will hold several. */
   readonly expectedFrames: number | undefined;
   /** False when nobody needs sampled pictures back, and pictures come as they are to be stored; default true. */

@@ -31,6 +31,7 @@ export type DatasetWriterOptions = {
   readonly dir: string;
   readonly fps: number;
   readonly features: readonly Feature[];
+  /** Without `threads` every camera's encoder has its share of them. */
   readonly video: VideoSettings;
   /** Rows expected when the recording is one episode: decides which pictures are sampled for statistics. */
   readonly expectedFrames: number;
@@ -232,8 +233,10 @@ export class DatasetWriter {
       feature,
       path,
       fps,
-      settings: video,
-      threads: video.threads ?? encoderThreads(feature, encodedCameras(this.#options)),
+      settings: {
+        ...video,
+        threads: video.threads ?? encoderThreads(feature, encodedCameras(this.#options)),
+      },
       expectedFrames,
       signal,
       metrics,

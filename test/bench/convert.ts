@@ -186,7 +186,7 @@ function configOf(video: Video) {
 /** The same pictures, filter and encoder settings, all cameras at once. */
 async function encodeBare(folder: string, video: Video, threads?: number): Promise<void> {
   const input = `-v error -y -framerate ${FPS}`.split(' ');
-  const encoder = encoderArguments({ ...video, pixFmt: 'yuv420p' }, threads);
+  const encoder = encoderArguments({ ...video, pixFmt: 'yuv420p', threads });
   const args = (camera: string) => [
     ...input,
     '-i',

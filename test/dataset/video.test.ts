@@ -523,7 +523,6 @@ test('a VAAPI encoder is given its device and pictures in its memory', async (t)
     path: 'out.mp4',
     fps: 30,
     settings: { ...VIDEO, codec: 'h264_vaapi' },
-    threads: 1,
     expectedFrames: 10,
   });
   const device = command.indexOf('-vaapi_device');
